@@ -1,0 +1,1 @@
+"""Episodes: what robots saw and did, stored whole, labelled beside, sampled fast."""

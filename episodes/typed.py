@@ -1,0 +1,61 @@
+"""Typed dataclasses from YAML, JSON and command lines: unknown keys and wrong values are refused by name."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from episodes.errors import InputError, unknown
+
+T = TypeVar("T")
+
+STRICT = ConfigDict(extra="forbid")
+"""Set as `__pydantic_config__` of every dataclass that a file can fill."""
+
+
+def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
+    """The dataclass `cls` filled from `mapping`.
+
+    Raises:
+        InputError: naming the first key that is unknown (with the nearest valid one) or whose value does not fit.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(dict(mapping))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "unexpected_keyword_argument":
+            where = ".".join([where, *(str(part) for part in first["loc"][:-1])])
+            raise unknown("key", str(first["loc"][-1]), _keys_beside(cls, first["loc"]), where) from None
+        raise InputError(f"{where}: {path or 'value'}: {first['msg']}, got {first['input']!r}") from None
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as dictionaries, lists and scalars that YAML and JSON can hold."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values, got {type(content).__name__}")
+    return content
+
+
+def _keys_beside(cls: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys at the place where an unknown one was found: walk the type hints along the location."""
+    for part in location[:-1]:
+        if isinstance(part, str) and dataclasses.is_dataclass(cls):
+            cls = get_type_hints(cls).get(part)
+        # Of `tuple[X, ...]`, `X | None` and the like, the dataclass inside is the one that has keys.
+        cls = next((inner for inner in get_args(cls) if dataclasses.is_dataclass(inner)), cls)
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
