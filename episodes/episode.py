@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from episodes.contract import Contract
+from episodes.errors import InputError
 
 
 class Source(IntEnum):
@@ -20,7 +21,7 @@ class Source(IntEnum):
     SCRIPTED = 4
 
 
-class EpisodeError(Exception):
+class EpisodeError(InputError):
     """An episode cannot be used; the message is the reason. Importers leave it out and say so."""
 
 

@@ -1,0 +1,156 @@
+"""A snapshot: what a store held at one commit. Reading it never waits and never changes."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import icechunk
+import numpy as np
+import zarr
+
+from episodes.contract import Contract, contract_from
+from episodes.episode import COLUMNS, Episode
+from episodes.errors import InputError, unknown
+from episodes.labels import LOGGED, LabelSet, logged_labels
+
+FORMAT = "firsthand episodes"
+
+
+@dataclass
+class Snapshot:
+    """Reads columns over all episodes, or one episode."""
+
+    id: str
+    path: Path
+    contract: Contract
+    root: zarr.Group
+
+    @cached_property
+    def step_ends(self) -> np.ndarray:
+        """Shape (E,), int64: the row after each episode's last step."""
+        return self._read("episode/step_end")
+
+    @cached_property
+    def observation_ends(self) -> np.ndarray:
+        """Shape (E,), int64: the row after each episode's last observation."""
+        return self._read("episode/observation_end")
+
+    @cached_property
+    def terminated(self) -> np.ndarray:
+        """Shape (E,), bool; an episode that did not terminate was truncated."""
+        return self._read("episode/terminated")
+
+    @cached_property
+    def metadata(self) -> list[dict[str, Any]]:
+        """Per episode: task, place, origin, digest and the hash of the contract it was recorded under."""
+        return [json.loads(str(text)) for text in self._read("episode/metadata")]
+
+    @property
+    def episodes(self) -> int:
+        return len(self.step_ends)
+
+    @property
+    def steps(self) -> int:
+        return int(self.step_ends[-1]) if self.episodes else 0
+
+    @property
+    def observations(self) -> int:
+        return int(self.observation_ends[-1]) if self.episodes else 0
+
+    @property
+    def transitions(self) -> int:
+        """Steps that can be learned from; see `Episode.transitions`."""
+        return int(self.steps - (~self.has_final_observation & ~self.terminated).sum())
+
+    @property
+    def has_final_observation(self) -> np.ndarray:
+        """Shape (E,), bool: whether the observation after the last action is there."""
+        return lengths(self.observation_ends) == lengths(self.step_ends) + 1
+
+    def column(self, name: str) -> np.ndarray:
+        """A whole column of `episodes.episode.COLUMNS`, by name."""
+        per = {column.name: column.per for column in COLUMNS}
+        if name not in per:
+            raise unknown("column", name, per)
+        return self._read(f"{per[name]}/{name}")
+
+    def images(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Frames of one camera, rows [start, stop) of the observations: (n, H, W, 3) uint8."""
+        if camera not in self.contract.camera_names:
+            raise unknown("camera", camera, self.contract.camera_names, str(self.path))
+        array = self.root[f"image/{camera}"]
+        assert isinstance(array, zarr.Array)
+        return np.asarray(array[start:stop])
+
+    def episode(self, index: int) -> Episode:
+        """One episode as it was appended."""
+        if not 0 <= index < self.episodes:
+            raise InputError(f"{self.path}: no episode {index}; it has {self.episodes}, counted from 0")
+        rows = {"step": self._rows(self.step_ends, index), "observation": self._rows(self.observation_ends, index)}
+        values = {}
+        for column in COLUMNS:
+            array = self.root[f"{column.per}/{column.name}"]
+            assert isinstance(array, zarr.Array)
+            part = np.asarray(array[rows[column.per]])
+            absent = np.isnan(part).all() if part.dtype.kind == "f" else not part.any()
+            values[column.name] = None if absent and column.name not in ("state", "action") else part
+        start, stop = rows["observation"].start, rows["observation"].stop
+        metadata = self.metadata[index]
+        return Episode(
+            **values,
+            images={camera: self.images(camera, start, stop) for camera in self.contract.camera_names},
+            terminated=bool(self.terminated[index]),
+            truncated=not self.terminated[index],
+            task=metadata["task"],
+            place=metadata["place"],
+            origin=metadata["origin"],
+        )
+
+    @property
+    def label_names(self) -> list[str]:
+        """The label sets, the source's own (`logged`) first where any episode has a reward."""
+        group = self.root["labels"]
+        assert isinstance(group, zarr.Group)
+        logged = [LOGGED] if logged_labels(self).covered.any() else []
+        return logged + sorted(group.group_keys())
+
+    def labels(self, name: str) -> LabelSet:
+        """A label set by name, as long as the store is now: episodes that came later are not covered."""
+        if name == LOGGED:
+            return logged_labels(self)
+        if f"labels/{name}" not in self.root:
+            raise unknown("label set", name, self.label_names, str(self.path))
+        group = self.root[f"labels/{name}"]
+        assert isinstance(group, zarr.Group)
+        arrays = {key: np.asarray(array[...]) for key, array in group.arrays()}
+        covered = arrays.pop("covered")
+        return LabelSet(name, arrays, covered, dict(group.attrs["provenance"])).extended(self.episodes, self.steps)  # type: ignore[arg-type]
+
+    def features(self, name: str) -> np.ndarray | None:
+        """A derived table with one row per observation, or None where it is missing or shorter than the store."""
+        if f"features/{name}" not in self.root:
+            return None
+        values = self._read(f"features/{name}/values")
+        return values if len(values) == self.observations else None
+
+    def _read(self, path: str) -> np.ndarray:
+        array = self.root[path]
+        assert isinstance(array, zarr.Array)
+        return np.asarray(array[...])
+
+    def _rows(self, ends: np.ndarray, index: int) -> slice:
+        return slice(int(ends[index - 1]) if index else 0, int(ends[index]))
+
+
+def open_snapshot(session: icechunk.Session, path: Path) -> Snapshot:
+    """The snapshot that a read-only session looks at."""
+    root = zarr.open_group(session.store, mode="r")
+    contract = contract_from(root.attrs["contract"], str(path))  # type: ignore[arg-type]
+    return Snapshot(session.snapshot_id, path, contract, root)
+
+
+def lengths(ends: np.ndarray) -> np.ndarray:
+    """Rows per episode, from their ends."""
+    return np.diff(ends, prepend=0)

@@ -1,0 +1,315 @@
+"""The store: episodes in one versioned zarr, each complete or absent.
+
+Icechunk over zarr v3. Columns are concatenated over episodes, with the index of their ends beside them. A writer has its
+arrays ready first, then takes the lock, opens a fresh session, writes, commits and lets go. Readers look at one snapshot
+and never wait.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+# Icechunk warns on every local folder that two writers need a lock; here they have one.
+os.environ.setdefault("ICECHUNK_LOG", "icechunk=error")
+
+import icechunk
+import numpy as np
+import zarr
+from filelock import FileLock
+from zarr.codecs import ZstdCodec
+
+from episodes.contract import Contract
+from episodes.episode import COLUMNS, Episode
+from episodes.errors import InputError
+from episodes.labels import LabelSet, check_label_name
+from episodes.snapshot import FORMAT, Snapshot, open_snapshot
+from episodes.typed import plain
+
+VERSION = 1
+"""Of the layout. A store of a newer version is refused, never guessed at."""
+
+ROWS_PER_CHUNK = 1024
+"""Of flat columns. An append rewrites the part-filled last chunk, so it must stay small."""
+
+MANIFEST_FRAMES = 4096
+"""Image chunks listed in one manifest: an append rewrites the last manifest only."""
+
+
+class StoreError(InputError):
+    """The store could not be opened or written; what it held before is untouched."""
+
+
+class Store:
+    """Episodes of one layout in a folder. Get one from `create` or `open`."""
+
+    def __init__(self, path: Path, repository: icechunk.Repository):
+        self.path = path
+        self._repository = repository
+
+    @classmethod
+    def create(cls, path: Path | str, contract: Contract) -> "Store":
+        """A new, empty store. The folder must not exist, or be empty.
+
+        It is made beside its place and moved there whole, so a store that exists is a store that opens.
+        """
+        path = Path(path)
+        if path.is_file():
+            raise StoreError(f"{path}: is a file; a store is a folder")
+        if path.exists() and any(path.iterdir()):
+            raise StoreError(f"{path}: is not empty; a new store needs a new or an empty folder")
+        contract.check()
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.creating")
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            repository = icechunk.Repository.create(_storage(unfinished), config=_config())
+            repository.save_config()
+            session = repository.writable_session("main")
+            _lay_out(zarr.open_group(session.store, mode="w"), contract)
+            session.commit("create")
+            unfinished.rename(path)
+        except (OSError, icechunk.IcechunkError) as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise StoreError(f"{path}: cannot be created: {_first_line(error)}") from None
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Store":
+        """An existing store. Opening never creates."""
+        path = Path(path)
+        if not path.exists():
+            raise StoreError(f"{path}: no such store; `firsthand import` and `firsthand collect` make one")
+        if not path.is_dir():
+            raise StoreError(f"{path}: is a file; a store is a folder")
+        if not (path / "refs").is_dir():
+            raise StoreError(f"{path}: is not a store (it has no refs/ inside)")
+        try:
+            repository = icechunk.Repository.open(_storage(path))
+            root = zarr.open_group(repository.readonly_session("main").store, mode="r")
+            attributes = dict(root.attrs)
+        except (OSError, icechunk.IcechunkError, zarr.errors.BaseZarrError, ValueError) as error:
+            raise StoreError(
+                f"{path}: is damaged and does not open ({_first_line(error)}); restore it or import its logs again"
+            ) from None
+        if attributes.get("format") != FORMAT:
+            raise StoreError(f"{path}: is damaged: its newest snapshot holds no episodes' layout; restore it")
+        if int(attributes["version"]) > VERSION:
+            raise StoreError(
+                f"{path}: is of version {attributes['version']}, newer than this program's {VERSION}; update firsthand"
+            )
+        return cls(path, repository)
+
+    @property
+    def contract(self) -> Contract:
+        return self.snapshot().contract
+
+    def snapshot(self, snapshot_id: str | None = None) -> Snapshot:
+        """What the store holds now, or held at a snapshot: never changes afterwards."""
+        try:
+            if snapshot_id is None:
+                session = self._repository.readonly_session("main")
+            else:
+                session = self._repository.readonly_session(snapshot_id=snapshot_id)
+            return open_snapshot(session, self.path)
+        except (OSError, icechunk.IcechunkError, zarr.errors.BaseZarrError) as error:
+            raise StoreError(f"{self.path}: cannot be read: {_first_line(error)}") from None
+
+    def append(self, episodes: Sequence[Episode]) -> str:
+        """Add episodes in one commit: when this returns they are all there, and before that none is.
+
+        Returns:
+            The id of the new snapshot.
+
+        Raises:
+            EpisodeError: where an episode is not whole or does not fit the contract; nothing was written.
+            StoreError: where the storage failed; nothing became visible.
+        """
+        contract = self.contract
+        for episode in episodes:
+            episode.check(contract)
+        rows = _concatenate(episodes, contract)
+        return self._commit(lambda root: _append_rows(root, rows), f"append {len(episodes)} episodes")
+
+    def write_labels(self, labels: LabelSet) -> str:
+        """Add a label set. A name is used once: labelling again makes a new set."""
+        check_label_name(labels.name)
+
+        def write(root: zarr.Group) -> None:
+            if f"labels/{labels.name}" in root:
+                raise StoreError(f"{self.path}: label set {labels.name!r} exists, and label sets are never changed")
+            group = root.create_group(f"labels/{labels.name}", attributes={"provenance": labels.provenance})
+            _write_array(group, "covered", labels.covered)
+            for name, values in labels.values.items():
+                _write_array(group, name, values)
+
+        return self._commit(write, f"label {labels.name}")
+
+    def write_features(self, name: str, values: np.ndarray, provenance: dict[str, Any]) -> str:
+        """Add a derived table with one row per observation, as frozen image features are."""
+
+        def write(root: zarr.Group) -> None:
+            if f"features/{name}" in root:
+                del root[f"features/{name}"]  # features are a cache: the newer, longer table replaces the old one
+            group = root.create_group(f"features/{name}", attributes={"provenance": provenance})
+            _write_array(group, "values", values)
+
+        return self._commit(write, f"features {name}")
+
+    def tag(self, name: str, snapshot_id: str) -> None:
+        """Name a snapshot, so that `collect_garbage` spares it."""
+        with self._lock():
+            if name not in self._repository.list_tags():
+                self._repository.create_tag(name, snapshot_id=snapshot_id)
+
+    def collect_garbage(self, grace: timedelta = timedelta(hours=1)) -> int:
+        """Forget untagged snapshots older than `grace` and free what only they used.
+
+        Returns:
+            Bytes that were freed.
+        """
+        with self._lock():
+            before = datetime.now(UTC) - grace
+            self._repository.expire_snapshots(older_than=before)
+            return self._repository.garbage_collect(delete_object_older_than=before).bytes_deleted
+
+    def flush(self) -> None:
+        """Wait until the operating system has everything on the disk; Icechunk itself never asks for that."""
+        os.sync()
+
+    def _commit(self, write: Callable[[zarr.Group], None], message: str) -> str:
+        try:
+            with self._lock():
+                session = self._repository.writable_session("main")
+                write(zarr.open_group(session.store, mode="r+"))
+                return session.commit(message)
+        except (OSError, icechunk.IcechunkError) as error:
+            raise StoreError(
+                f"{self.path}: {message} failed, the store is as it was before: {_first_line(error)}"
+            ) from error
+
+    def _lock(self) -> FileLock:
+        # Advisory, by the kernel: a holder that is killed lets go at once.
+        return FileLock(self.path / "writer.lock")
+
+
+def open_or_create(path: Path, contract: Contract) -> Store:
+    """The store at a path, made if there is none; an existing one must hold the same layout."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return Store.create(path, contract)
+    store = Store.open(path)
+    difference = store.contract.layout_difference(contract)
+    if difference:
+        raise StoreError(f"{path}: holds another layout: {difference}; a store holds one, use another folder")
+    return store
+
+
+def _storage(path: Path) -> icechunk.Storage:
+    return icechunk.local_filesystem_storage(str(path))
+
+
+def _config() -> icechunk.RepositoryConfig:
+    config = icechunk.RepositoryConfig.default()
+    frames = icechunk.ManifestSplittingConfig.from_dict(
+        {
+            icechunk.ManifestSplitCondition.path_matches("/image/.*"): {
+                icechunk.ManifestSplitDimCondition.Axis(0): MANIFEST_FRAMES
+            }
+        }
+    )
+    config.manifest = icechunk.ManifestConfig(splitting=frames)
+    return config
+
+
+def _lay_out(root: zarr.Group, contract: Contract) -> None:
+    """The empty arrays of a new store."""
+    root.attrs.update({"format": FORMAT, "version": VERSION, "contract": plain(contract)})
+    widths = {"state": (len(contract.state),), "action": (len(contract.action),), "": ()}
+    for column in COLUMNS:
+        tail = widths[column.width]
+        root.create_array(
+            f"{column.per}/{column.name}",
+            shape=(0, *tail),
+            chunks=(ROWS_PER_CHUNK, *(max(n, 1) for n in tail)),
+            dtype=column.dtype,
+            fill_value=column.fill,
+        )
+    for camera in contract.cameras:
+        frame = (camera.height, camera.width, 3)
+        root.create_array(
+            f"image/{camera.name}",
+            shape=(0, *frame),
+            chunks=(1, *frame),
+            dtype="uint8",
+            fill_value=0,
+            compressors=ZstdCodec(level=1),
+        )
+    for name, dtype in EPISODE_COLUMNS.items():
+        fill = "" if dtype == "string" else 0
+        root.create_array(f"episode/{name}", shape=(0,), chunks=(ROWS_PER_CHUNK,), dtype=dtype, fill_value=fill)
+    root.create_group("labels")
+    root.create_group("features")
+
+
+EPISODE_COLUMNS = {"step_end": "int64", "observation_end": "int64", "terminated": "bool", "metadata": "string"}
+
+
+def _concatenate(episodes: Sequence[Episode], contract: Contract) -> dict[str, np.ndarray]:
+    """The rows to append to every array, ready before the lock is taken. Ends count from the first new row."""
+    rows: dict[str, np.ndarray] = {}
+    for column in COLUMNS:
+        parts = []
+        for episode in episodes:
+            values = getattr(episode, column.name)
+            if values is None:
+                length = episode.steps if column.per == "step" else len(episode.state)
+                tail = {"state": (len(contract.state),), "action": (len(contract.action),), "": ()}[column.width]
+                values = np.full((length, *tail), column.fill, column.dtype)
+            parts.append(values)
+        rows[f"{column.per}/{column.name}"] = np.concatenate(parts)
+    for camera in contract.camera_names:
+        rows[f"image/{camera}"] = np.concatenate([episode.images[camera] for episode in episodes])
+    rows["episode/step_end"] = np.cumsum([episode.steps for episode in episodes])
+    rows["episode/observation_end"] = np.cumsum([len(episode.state) for episode in episodes])
+    rows["episode/terminated"] = np.array([episode.terminated for episode in episodes])
+    metadata = [
+        json.dumps(
+            {"task": e.task, "place": e.place, "origin": e.origin, "digest": e.digest(), "contract": contract.hash}
+        )
+        for e in episodes
+    ]
+    rows["episode/metadata"] = np.array(metadata, dtype=np.dtypes.StringDType())
+    return rows
+
+
+def _append_rows(root: zarr.Group, rows: dict[str, np.ndarray]) -> None:
+    for path, values in rows.items():
+        array = root[path]
+        assert isinstance(array, zarr.Array)
+        length = array.shape[0]
+        if path in ("episode/step_end", "episode/observation_end") and length:
+            values = values + int(np.asarray(array[length - 1]))
+        array.resize((length + len(values), *array.shape[1:]))
+        # A column that an episode does not have needs no chunks: its rows are the fill value already.
+        if not _is_fill(values, array.fill_value):
+            array[length:] = values
+
+
+def _is_fill(values: np.ndarray, fill: Any) -> bool:
+    if values.dtype.kind == "f":
+        return bool(np.isnan(fill)) and bool(np.isnan(values).all())
+    return values.dtype.kind in "iub" and values.ndim == 1 and not values.any()
+
+
+def _write_array(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    chunks = (min(max(len(values), 1), 64 * ROWS_PER_CHUNK // max(int(np.prod(values.shape[1:])), 1) + 1),)
+    array = group.create_array(name, shape=values.shape, chunks=(*chunks, *values.shape[1:]), dtype=values.dtype)
+    array[...] = values
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip(" │|x×╰─▶") for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)

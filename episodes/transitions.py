@@ -1,0 +1,269 @@
+"""Transitions: a store's steps in memory, ready to be sampled, one action at a time or in chunks."""
+
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from episodes.episode import Episode
+from episodes.errors import InputError
+from episodes.labels import LabelSet
+from episodes.snapshot import Snapshot
+from episodes.typed import STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Transitions on one device; `B` rows. Where actions come in chunks of `C`, a transition spans up to `C` steps."""
+
+    state: Tensor
+    """Shape (B, S): what was observed when the first action was chosen, in the contract's units."""
+    action: Tensor
+    """Shape (B, C, A), as sent. After an episode's end the last action is repeated."""
+    valid: Tensor
+    """Shape (B, C): 1 where the action was really taken, 0 where it repeats the last one."""
+    reward: Tensor
+    """Shape (B,): the discounted sum over the taken actions, scaled."""
+    next_state: Tensor
+    """Shape (B, S): what was observed after the last taken action. Equals `state` where nothing was: `mask` is 0 there."""
+    mask: Tensor
+    """Shape (B,): 0 where the task terminated, 1 where the future counts. A time limit leaves it at 1."""
+    discount: Tensor
+    """Shape (B,): gamma to the power of the number of taken actions."""
+    features: Tensor | None = None
+    """Shape (B, F): frozen image features that belong to `state`."""
+    next_features: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+def concatenate(batches: list[Batch]) -> Batch:
+    """One batch of all rows, in order."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = {}
+    for item in fields(Batch):
+        parts = [getattr(batch, item.name) for batch in batches]
+        columns[item.name] = None if parts[0] is None else torch.cat(parts)
+    return Batch(**columns)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingConfig:
+    """How steps become transitions. Rewards are stored raw; these numbers travel with the run."""
+
+    __pydantic_config__ = STRICT
+
+    chunk: Annotated[int, Field(ge=1)] = 1
+    """Actions per transition."""
+    discount: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """gamma, per step."""
+    reward_scale: float = 1.0
+    reward_bias: float = 0.0
+    """A step's reward is `reward_scale * raw + reward_bias`; success rewards in {0, 1} are usually shifted by -1."""
+
+
+class Transitions:
+    """Columns of one source in memory, and for every transition the rows that it is made of."""
+
+    def __init__(self, config: SamplingConfig, state_size: int, action_size: int, feature_size: int = 0):
+        self.config = config
+        self._state = torch.empty(0, state_size)
+        self._features = torch.empty(0, feature_size) if feature_size else None
+        self._action = torch.empty(0, action_size)
+        self._rows = _Rows.empty()
+
+    def __len__(self) -> int:
+        return len(self._rows.start)
+
+    @property
+    def state(self) -> Tensor:
+        """Shape (N, S): the observed states of the transitions' episodes, for statistics."""
+        return self._state
+
+    @property
+    def features(self) -> Tensor | None:
+        """Shape (N, F): the image features beside `state`."""
+        return self._features
+
+    def add(
+        self,
+        state: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        terminated: np.ndarray,
+        features: np.ndarray | None = None,
+    ) -> None:
+        """Add one episode.
+
+        Args:
+            state: (T + 1, S), or (T, S) where the observation after the last action is missing.
+            action: (T, A).
+            reward: (T,), raw, for the observation after each action.
+            terminated: (T,), bool; steps after the first True are no transitions.
+            features: one row per state.
+        """
+        rows = _rows_of(len(state), reward, terminated, self.config)
+        offset = _Offset(observation=len(self._state), step=len(self._action))
+        self._state = torch.cat([self._state, torch.from_numpy(state).to(self._state)])
+        self._action = torch.cat([self._action, torch.from_numpy(action).to(self._action)])
+        if self._features is not None:
+            if features is None:
+                raise InputError("these transitions carry image features, and the episode has none")
+            self._features = torch.cat([self._features, torch.from_numpy(features).to(self._features)])
+        self._rows = self._rows.extended([rows.moved(offset)])
+
+    def add_episode(self, episode: Episode, features: np.ndarray | None = None) -> None:
+        """Add one episode with the reward that it was recorded with."""
+        if episode.reward is None:
+            raise InputError("the episode has no rewards")
+        terminated = np.zeros(episode.steps, bool)
+        terminated[-1] = episode.terminated
+        self.add(episode.state, episode.action, episode.reward, terminated, features)
+
+    @classmethod
+    def load(
+        cls, snapshot: Snapshot, labels: LabelSet, config: SamplingConfig, features: np.ndarray | None = None
+    ) -> "Transitions":
+        """All transitions of a snapshot that the label set covers; what it does not cover is left out.
+
+        Raises:
+            InputError: where nothing is left.
+        """
+        transitions = cls(config, len(snapshot.contract.state), len(snapshot.contract.action))
+        transitions._state = torch.from_numpy(snapshot.column("state"))
+        transitions._action = torch.from_numpy(snapshot.column("action"))
+        transitions._features = None if features is None else torch.from_numpy(features)
+        terminated = ends_of_task(snapshot, labels)
+        reward = labels.values["reward"]
+        parts = []
+        for index in np.flatnonzero(labels.covered):
+            first_step = int(snapshot.step_ends[index - 1]) if index else 0
+            first_observation = int(snapshot.observation_ends[index - 1]) if index else 0
+            steps = slice(first_step, int(snapshot.step_ends[index]))
+            observations = int(snapshot.observation_ends[index]) - first_observation
+            rows = _rows_of(observations, reward[steps], terminated[steps], config)
+            parts.append(rows.moved(_Offset(first_observation, first_step)))
+        transitions._rows = _Rows.empty().extended(parts)
+        if not len(transitions):
+            raise InputError(f"{snapshot.path}: label set {labels.name!r} leaves no transition to learn from")
+        return transitions
+
+    def to(self, device: torch.device) -> "Transitions":
+        """Move everything to a device, in place."""
+        self._state, self._action = self._state.to(device), self._action.to(device)
+        self._features = None if self._features is None else self._features.to(device)
+        self._rows = self._rows.to(device)
+        return self
+
+    def batch(self, index: Tensor) -> Batch:
+        """The transitions at these positions."""
+        rows = self._rows
+        start, stop = rows.start[index], rows.stop[index]
+        steps = rows.step[index].unsqueeze(1) + torch.arange(self.config.chunk, device=index.device)
+        last = rows.last[index].unsqueeze(1)
+        return Batch(
+            state=self._state[start],
+            action=self._action[torch.minimum(steps, last)],
+            valid=(steps <= last).float(),
+            reward=rows.reward[index],
+            next_state=self._state[stop],
+            mask=rows.mask[index],
+            discount=rows.discount[index],
+            features=None if self._features is None else self._features[start],
+            next_features=None if self._features is None else self._features[stop],
+        )
+
+    def all_actions(self) -> Batch:
+        """Every transition once, for statistics of what the policy will have to produce."""
+        return self.batch(torch.arange(len(self), device=self._rows.start.device))
+
+
+def ends_of_task(snapshot: Snapshot, labels: LabelSet) -> np.ndarray:
+    """Shape (N,), bool: the steps that end the task, by the label set where it says so, else by the log."""
+    labelled = labels.values.get("terminated")
+    if labelled is not None:
+        return np.nan_to_num(labelled) > 0
+    terminated = np.zeros(snapshot.steps, bool)
+    terminated[snapshot.step_ends - 1] = snapshot.terminated
+    return terminated
+
+
+@dataclass(frozen=True, slots=True)
+class _Offset:
+    observation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Per transition: which rows of the columns it is made of, and what does not depend on them."""
+
+    start: Tensor
+    """Observation row before the first action."""
+    stop: Tensor
+    """Observation row after the last taken action."""
+    step: Tensor
+    """Step row of the first action."""
+    last: Tensor
+    """Step row of the last taken action."""
+    reward: Tensor
+    mask: Tensor
+    discount: Tensor
+
+    @classmethod
+    def empty(cls) -> "_Rows":
+        integer, number = torch.empty(0, dtype=torch.int64), torch.empty(0)
+        return cls(integer, integer, integer, integer, number, number, number)
+
+    def extended(self, parts: list["_Rows"]) -> "_Rows":
+        device = self.start.device
+        return _Rows(*(torch.cat([getattr(rows, f.name).to(device) for rows in (self, *parts)]) for f in fields(_Rows)))
+
+    def moved(self, by: _Offset) -> "_Rows":
+        return _Rows(
+            self.start + by.observation,
+            self.stop + by.observation,
+            self.step + by.step,
+            self.last + by.step,
+            self.reward,
+            self.mask,
+            self.discount,
+        )
+
+    def to(self, device: torch.device) -> "_Rows":
+        return _Rows(*(getattr(self, f.name).to(device) for f in fields(_Rows)))
+
+
+def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, config: SamplingConfig) -> _Rows:
+    """The transitions of one episode, rows counted from its start.
+
+    Step `t` starts a transition that takes the actions `t .. last`, at most `chunk` of them: fewer before the end of the
+    task, and before the point after which nothing was observed.
+    """
+    ends = np.flatnonzero(terminated)
+    steps = int(ends[0]) + 1 if len(ends) else len(reward)
+    # Without an observation after it, a last step is usable only if the task ended there: then its value is not asked for.
+    usable = steps if len(ends) or observations > steps else steps - 1
+    first = np.arange(usable)
+    last = np.minimum(first + config.chunk, usable) - 1
+    scaled = config.reward_scale * reward[:usable].astype(np.float64) + config.reward_bias
+    powers = config.discount ** np.arange(config.chunk)
+    padded = np.concatenate([scaled, np.zeros(config.chunk)])
+    summed = np.array([padded[t : t + config.chunk] @ powers for t in first])
+    ended = (last == steps - 1) & bool(len(ends))
+    # Where the task ended unobserved there is no row to show; the mask keeps the value of the row that stands in out of it.
+    after = np.minimum(last + 1, observations - 1)
+    return _Rows(
+        start=torch.from_numpy(first),
+        stop=torch.from_numpy(after),
+        step=torch.from_numpy(first),
+        last=torch.from_numpy(last),
+        reward=torch.from_numpy(summed.astype(np.float32)),
+        mask=torch.from_numpy((~ended).astype(np.float32)),
+        discount=torch.from_numpy((config.discount ** (last - first + 1)).astype(np.float32)),
+    )
