@@ -59,8 +59,8 @@ COLUMNS = (
 class Episode:
     """`T` steps of one robot.
 
-    There are `T + 1` observations where the source has the one after the last action, else `T`; then the last step can be
-    learned from only if the episode terminated.
+    There are `T + 1` observations where the source has the one after the last action, else `T`; then the last step
+    can be learned from only if the episode terminated.
     """
 
     state: np.ndarray
@@ -70,7 +70,7 @@ class Episode:
     terminated: bool
     """The task itself ended with the last step: success or failure. Nothing is to be expected after it."""
     truncated: bool
-    """Something else ended it: time limit, operator, safety stop, end of the log. What would come after still counts."""
+    """Something else ended it: time limit, operator, safety stop, end of the log. What would come next still counts."""
     images: dict[str, np.ndarray] = field(default_factory=dict)
     """Per camera: shape (T + 1, H, W, 3) or (T, H, W, 3), uint8, RGB, top row first."""
     observation_time: np.ndarray | None = None

@@ -47,6 +47,11 @@ class Snapshot:
         """Per episode: task, place, origin, digest and the hash of the contract it was recorded under."""
         return [json.loads(str(text)) for text in self._read("episode/metadata")]
 
+    @cached_property
+    def left_out(self) -> list[dict[str, str]]:
+        """`episode` and `reason` of everything that imports could not use."""
+        return list(self.root.attrs.get("left_out", []))  # type: ignore[arg-type]
+
     @property
     def episodes(self) -> int:
         return len(self.step_ends)

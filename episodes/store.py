@@ -1,8 +1,8 @@
 """The store: episodes in one versioned zarr, each complete or absent.
 
-Icechunk over zarr v3. Columns are concatenated over episodes, with the index of their ends beside them. A writer has its
-arrays ready first, then takes the lock, opens a fresh session, writes, commits and lets go. Readers look at one snapshot
-and never wait.
+Icechunk over zarr v3. Columns are concatenated over episodes, with the index of their ends beside them. A writer has
+its arrays ready first, then takes the lock, opens a fresh session, writes, commits and lets go. Readers look at one
+snapshot and never wait.
 """
 
 import json
@@ -13,12 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-# Icechunk warns on every local folder that two writers need a lock; here they have one.
-os.environ.setdefault("ICECHUNK_LOG", "icechunk=error")
-
 import icechunk
 import numpy as np
 import zarr
+import zarr.errors
 from filelock import FileLock
 from zarr.codecs import ZstdCodec
 
@@ -90,7 +88,7 @@ class Store:
         try:
             repository = icechunk.Repository.open(_storage(path))
             root = zarr.open_group(repository.readonly_session("main").store, mode="r")
-            attributes = dict(root.attrs)
+            attributes: dict[str, Any] = dict(root.attrs)
         except (OSError, icechunk.IcechunkError, zarr.errors.BaseZarrError, ValueError) as error:
             raise StoreError(
                 f"{path}: is damaged and does not open ({_first_line(error)}); restore it or import its logs again"
@@ -118,8 +116,11 @@ class Store:
         except (OSError, icechunk.IcechunkError, zarr.errors.BaseZarrError) as error:
             raise StoreError(f"{self.path}: cannot be read: {_first_line(error)}") from None
 
-    def append(self, episodes: Sequence[Episode]) -> str:
+    def append(self, episodes: Sequence[Episode], left_out: Sequence[dict[str, str]] = ()) -> str:
         """Add episodes in one commit: when this returns they are all there, and before that none is.
+
+        Args:
+            left_out: `episode` and `reason` of what their source had beside them that could not be used.
 
         Returns:
             The id of the new snapshot.
@@ -132,7 +133,14 @@ class Store:
         for episode in episodes:
             episode.check(contract)
         rows = _concatenate(episodes, contract)
-        return self._commit(lambda root: _append_rows(root, rows), f"append {len(episodes)} episodes")
+
+        def write(root: zarr.Group) -> None:
+            _append_rows(root, rows)
+            if left_out:
+                before: Any = root.attrs.get("left_out", [])
+                root.attrs["left_out"] = [*before, *left_out]
+
+        return self._commit(write, f"append {len(episodes)} episodes")
 
     def write_labels(self, labels: LabelSet) -> str:
         """Add a label set. A name is used once: labelling again makes a new set."""

@@ -28,7 +28,7 @@ class Batch:
     reward: Tensor
     """Shape (B,): the discounted sum over the taken actions, scaled."""
     next_state: Tensor
-    """Shape (B, S): what was observed after the last taken action. Equals `state` where nothing was: `mask` is 0 there."""
+    """Shape (B, S): what was observed after the last taken action; a stand-in where nothing was, and `mask` is 0."""
     mask: Tensor
     """Shape (B,): 0 where the task terminated, 1 where the future counts. A time limit leaves it at 1."""
     discount: Tensor
@@ -242,12 +242,12 @@ class _Rows:
 def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, config: SamplingConfig) -> _Rows:
     """The transitions of one episode, rows counted from its start.
 
-    Step `t` starts a transition that takes the actions `t .. last`, at most `chunk` of them: fewer before the end of the
-    task, and before the point after which nothing was observed.
+    Step `t` starts a transition that takes the actions `t .. last`, at most `chunk` of them: fewer before the end of
+    the task, and before the point after which nothing was observed.
     """
     ends = np.flatnonzero(terminated)
     steps = int(ends[0]) + 1 if len(ends) else len(reward)
-    # Without an observation after it, a last step is usable only if the task ended there: then its value is not asked for.
+    # Without an observation after it, a last step is usable only if the task ended there: its value is not asked for.
     usable = steps if len(ends) or observations > steps else steps - 1
     first = np.arange(usable)
     last = np.minimum(first + config.chunk, usable) - 1
@@ -256,7 +256,7 @@ def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, conf
     padded = np.concatenate([scaled, np.zeros(config.chunk)])
     summed = np.array([padded[t : t + config.chunk] @ powers for t in first])
     ended = (last == steps - 1) & bool(len(ends))
-    # Where the task ended unobserved there is no row to show; the mask keeps the value of the row that stands in out of it.
+    # Where the task ended unobserved there is no row to show; the mask keeps the value of the stand-in row out of it.
     after = np.minimum(last + 1, observations - 1)
     return _Rows(
         start=torch.from_numpy(first),

@@ -1,0 +1,1 @@
+"""Fine-tuning: offline pretraining, learning online, evaluation, and the runs that hold all of it."""

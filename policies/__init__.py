@@ -1,0 +1,1 @@
+"""Policies: networks, one file per algorithm, checkpoints, and acting."""

@@ -1,0 +1,164 @@
+"""One demonstration of a robomimic file: what it has, and its arrays. Whatever is wrong with it is an EpisodeError."""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import h5py
+import numpy as np
+
+from episodes.episode import EpisodeError
+from episodes.importers.images import is_video
+from episodes.importers.source import DAMAGE, numbers, reason, safe_name
+
+SIM_STATE = "states"
+"""The flattened MuJoCo state, which stands for observations in a file that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a demonstration has."""
+
+    action: int
+    """Size of an action."""
+    state: dict[str, int]
+    """Size of each low-dimensional observation, by key in sorted order; `states` alone where there is no `obs/`."""
+    videos: dict[str, tuple[int, ...]]
+    """Shape (H, W, 3) of each camera's images, by the camera's name."""
+    ignored: tuple[str, ...]
+    """Everything else."""
+
+    def with_cameras(self, wanted: Collection[str]) -> "Layout":
+        return replace(self, videos={name: shape for name, shape in self.videos.items() if name in wanted})
+
+    def difference(self, expected: "Layout") -> str | None:
+        """The first thing in which this is not what is expected, in words; it may have more cameras."""
+        if self.action != expected.action:
+            return f"action size {self.action}, the contract has {expected.action}"
+        for key in sorted({*self.state, *expected.state}):
+            size, want = self.state.get(key), expected.state.get(key)
+            if size != want:
+                return f"observation {key!r} has size {size}, the contract was made from size {want}"
+        for name, shape in expected.videos.items():
+            if self.videos.get(name) != shape:
+                return f"camera {name!r} has images {self.videos.get(name)}, the contract was made from {shape}"
+        return None
+
+
+class Demo:
+    """A group of `data/`."""
+
+    def __init__(self, file: h5py.File, key: str) -> None:
+        with _reading(key):
+            group = file[f"data/{key}"]
+            if not isinstance(group, h5py.Group):
+                raise EpisodeError("not a group of arrays")
+            self._group = group
+            # What is there is decided by the listed names: `in` and `get` take a damaged link for nothing.
+            self._names = set(group)
+            self.layout = self._look()
+
+    def actions(self) -> np.ndarray:
+        """Shape (T, A), float32."""
+        values = numbers(self._rows("actions"), "actions")
+        if len(values) == 0:
+            raise EpisodeError("it has no steps")
+        return values
+
+    def per_step(self, key: str, steps: int) -> np.ndarray | None:
+        """Shape (T,), float32; None where the demonstration has no such array."""
+        if key not in self._names:
+            return None
+        values = numbers(self._rows(key), key)
+        if values.size != steps:
+            raise EpisodeError(f"ragged: {key} has shape {values.shape} for {steps} actions")
+        return values.reshape(steps)
+
+    def has_final(self, layout: Layout) -> bool:
+        """Whether `next_obs/` has everything that the layout observes."""
+        if "next_obs" not in self._names:
+            return False
+        with _reading("next_obs"):
+            there = set(self._group.require_group("next_obs"))
+        return there.issuperset([*layout.state, *(f"{name}_image" for name in layout.videos)])
+
+    def state(self, layout: Layout, steps: int, *, final: bool) -> np.ndarray:
+        """Shape (T + 1, S) with the final observation, else (T, S), float32: the low-dimensional observations."""
+        parts = [numbers(self._observed(key, steps, final), key) for key in layout.state]
+        rows = steps + final
+        return np.concatenate(
+            [
+                np.zeros((rows, 0), np.float32),
+                *(part.reshape(rows, size) for part, size in zip(parts, layout.state.values(), strict=True)),
+            ],
+            axis=1,
+        )
+
+    def video(self, name: str, steps: int, *, final: bool) -> np.ndarray:
+        """Shape (T + 1, H, W, 3) with the final observation, else (T, H, W, 3), uint8."""
+        return self._observed(f"{name}_image", steps, final)
+
+    def _look(self) -> Layout:
+        actions = self._group["actions"] if "actions" in self._names else None
+        if not isinstance(actions, h5py.Dataset) or actions.ndim != 2:
+            raise EpisodeError(f"actions is {getattr(actions, 'shape', 'missing')}, expected a table (steps, entries)")
+        if "obs" not in self._names:
+            raw = self._group[SIM_STATE] if SIM_STATE in self._names else None
+            if not isinstance(raw, h5py.Dataset) or raw.ndim != 2:
+                raise EpisodeError("it has neither obs/ nor a table of states")
+            return Layout(actions.shape[1], {SIM_STATE: raw.shape[1]}, {}, self._beside(SIM_STATE))
+        observed = self._group.require_group("obs")
+        state: dict[str, int] = {}
+        videos: dict[str, tuple[int, ...]] = {}
+        ignored = list(self._beside("obs"))
+        for key in sorted(observed):
+            values = observed[key]
+            if not isinstance(values, h5py.Dataset):
+                ignored.append(f"obs/{key}")
+                continue
+            shape, name = values.shape, key.removesuffix("_image")
+            if name != key and is_video(shape, values.dtype) and values.dtype == np.uint8 and safe_name(name) == name:
+                videos[name] = shape[1:]
+            elif len(shape) in (1, 2) and values.dtype.kind in "fiub":
+                state[key] = int(np.prod(shape[1:]))
+            else:
+                ignored.append(f"obs/{key}")
+        return Layout(actions.shape[1], state, videos, tuple(ignored))
+
+    def _beside(self, observed: str) -> tuple[str, ...]:
+        """The arrays that are not imported, beside the observations."""
+        return tuple(sorted(self._names - {"actions", "rewards", "dones", "next_obs", observed}))
+
+    def _observed(self, key: str, steps: int, final: bool) -> np.ndarray:
+        """An observation's rows, and after them the last one of `next_obs/` where the final one is asked for."""
+        name = key if key == SIM_STATE else f"obs/{key}"
+        values = self._rows(name)
+        if len(values) != steps:
+            raise EpisodeError(f"ragged: {name} has {len(values)} rows for {steps} actions")
+        if not final:
+            return values
+        with _reading(f"next_obs/{key}"):
+            following = self._group[f"next_obs/{key}"]
+            if not isinstance(following, h5py.Dataset) or following.shape != values.shape:
+                shape = getattr(following, "shape", "that of a group")
+                raise EpisodeError(f"ragged: next_obs/{key} has shape {shape}, obs/{key} {values.shape}")
+            return np.concatenate([values, np.asarray(following[-1:])])
+
+    def _rows(self, key: str) -> np.ndarray:
+        with _reading(key):
+            return np.asarray(self._group[key])
+
+
+def in_order(keys: Collection[str]) -> list[str]:
+    """`demo_2` before `demo_10`."""
+    return sorted(keys, key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", key)])
+
+
+@contextmanager
+def _reading(key: str) -> Iterator[None]:
+    """Damage inside one demonstration costs that demonstration, not the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise EpisodeError(f"{key} cannot be read, damaged: {reason(error)}") from None

@@ -1,0 +1,130 @@
+"""The main job in its first form, in minutes on two cores: logs, labels, pretraining, fine-tuning, a report."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from episodes.store import Store
+from finetune.config import resolve
+from finetune.evaluate import Evaluation, evaluate
+from finetune.online import OnlineConfig, finetune, seeds_of_collection
+from finetune.pretrain import pretrain
+from finetune.report import row_of, write_report
+from finetune.run import Run
+from finetune.video import save_video
+from policies.policy import Policy
+from sim.collect import collect
+from sim.labels import env_labels
+from sim.operators import make_operator
+from sim.task import make_task
+
+TASK = "lift-quick"
+COLLECTED = 100
+STEPS = {"bc": 10_000, "iql": 12_000}
+ONLINE_EPISODES = 60
+EVALUATION_EPISODES = 50
+
+
+def demo(folder: Path, say: Callable[[str], None]) -> Path:
+    """Collect, label, pretrain, evaluate, fine-tune, evaluate again and report.
+
+    Args:
+        folder: a new or empty folder for the store and the runs.
+        say: takes one line at a time.
+
+    Returns:
+        The report.
+    """
+    stages = _Stages(say)
+    task = make_task(TASK)
+    with stages.stage(f"collect {COLLECTED} episodes of mixed quality"):
+        store = Store.create(folder / "store", task.contract)
+        seeds = seeds_of_collection(0, COLLECTED)
+        for episode in tqdm(collect(task, lambda q: make_operator("scripted", task, q), seeds), total=COLLECTED):
+            store.append([episode])
+    with stages.stage("label with the simulator's reward"):
+        store.write_labels(env_labels(store.snapshot(), task, "env"))
+    evaluations: dict[str, Evaluation] = {}
+    with stages.stage("evaluate the operator"):
+        evaluations["operator, mixed quality"] = _of_store(store)
+        evaluations["operator, at its best"] = _evaluated(task, make_operator("scripted", task), folder, None)
+    for algorithm, steps in STEPS.items():
+        run_path = folder / algorithm
+        with stages.stage(f"pretrain {algorithm}, {steps:,} updates"):
+            config = resolve(algorithm, "sparse", {"labels": "env", "steps": steps})
+            pretrain(folder / "store", run_path, config, tqdm)
+        with stages.stage(f"evaluate {algorithm}"):
+            evaluations[algorithm] = _evaluated(task, Policy.load(Run.open(run_path).last), folder, algorithm)
+    with stages.stage(f"fine-tune iql online, {ONLINE_EPISODES} episodes"):
+        finetune(folder / "iql", folder / "iql-online", OnlineConfig(task=TASK, episodes=ONLINE_EPISODES), tqdm)
+    with stages.stage("evaluate the fine-tuned policy"):
+        policy = Policy.load(Run.open(folder / "iql-online").last)
+        evaluations["iql, fine-tuned"] = _evaluated(task, policy, folder, "iql-online")
+    with stages.stage("write the report"):
+        others = [(who, e.summary()) for who, e in evaluations.items() if who.startswith(("operator", "bc"))]
+        report = write_report(Run.open(folder / "iql-online"), others)
+    say("")
+    say(f"{'who':26s} {'success [95 %]':22s} return  steps")
+    for who, evaluation in evaluations.items():
+        row = row_of(who, evaluation.summary())
+        say(f"{who:26s} {row.success:22s} {evaluation.returns.mean():6.2f} {row.length:>6s}")
+    stages.total()
+    return report
+
+
+class _Stages:
+    """Says what is being done and how long it took."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say = say
+        self._began = time.monotonic()
+        self._number = 0
+
+    @contextmanager
+    def stage(self, what: str) -> Iterator[None]:
+        self._number += 1
+        began = time.monotonic()
+        yield
+        self._say(f"[{self._number:2d}] {what}: {time.monotonic() - began:.1f} s")
+
+    def total(self) -> None:
+        self._say(f"all: {time.monotonic() - self._began:.0f} s")
+
+
+def _evaluated(task: Any, operator: Any, folder: Path, run: str | None) -> Evaluation:
+    """Evaluate on the fixed seeds; a run keeps the numbers and two videos."""
+
+    def keep_video(number: int, frames: list[Any]) -> None:
+        if run is not None:
+            save_video(Run.open(folder / run), f"{TASK}-{number}", frames, task.contract.rate)
+
+    def shown(numbers: Iterable[int]) -> Iterable[int]:
+        return tqdm(numbers)
+
+    result = evaluate(task, operator, EVALUATION_EPISODES, videos=2 if run else 0, on_video=keep_video, progress=shown)
+    if run is not None:
+        Run.open(folder / run).save_evaluation(TASK, result.summary())
+    return result
+
+
+def _of_store(store: Store) -> Evaluation:
+    """What the collected episodes themselves amount to, as an evaluation."""
+    snapshot = store.snapshot()
+    labels = snapshot.labels("env")
+    ends = snapshot.step_ends
+    starts = np.r_[0, ends[:-1]].astype(int)
+    parts = [(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
+    reward, success = labels.values["reward"], labels.values["success"]
+    return Evaluation(
+        TASK,
+        0,
+        np.array([success[a:b].max() for a, b in parts]),
+        np.array([reward[a:b].sum() for a, b in parts]),
+        np.array([reward[a:b].max() for a, b in parts]),
+        np.array([float(b - a) for a, b in parts]),
+    )

@@ -1,0 +1,87 @@
+"""Evaluation: how well an operator does in a simulated task, on seeds fixed beforehand."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from episodes.episode import Episode
+from finetune.intervals import mean_interval, rate_interval
+from sim.base import Task
+from sim.operators import Operator
+from sim.rollout import rollout
+
+FIRST_SEED = 1_000_000
+"""Evaluation seeds begin here, far from those that episodes to learn from are collected with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Per-episode outcomes, in the order of the seeds."""
+
+    task: str
+    seed: int
+    success: np.ndarray
+    """Shape (N,), 1 where the episode was ever a success."""
+    returns: np.ndarray
+    """Shape (N,): sum of the raw rewards."""
+    best_reward: np.ndarray
+    """Shape (N,): the largest raw reward; on Push-T the maximum coverage."""
+    lengths: np.ndarray
+    """Shape (N,): steps."""
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers that `firsthand evaluate --json` prints."""
+        count = len(self.success)
+        return {
+            "task": self.task,
+            "episodes": count,
+            "seed": self.seed,
+            "success_rate": float(self.success.mean()),
+            "success_interval": list(rate_interval(int(self.success.sum()), count)),
+            "return_mean": float(self.returns.mean()),
+            "return_interval": list(mean_interval(self.returns)),
+            "best_reward_mean": float(self.best_reward.mean()),
+            "best_reward_interval": list(mean_interval(self.best_reward)),
+            "length_mean": float(self.lengths.mean()),
+            "per_episode": {
+                "success": self.success.tolist(),
+                "return": self.returns.tolist(),
+                "best_reward": self.best_reward.tolist(),
+                "length": self.lengths.tolist(),
+            },
+        }
+
+
+def evaluate(
+    task: Task,
+    operator: Operator,
+    episodes: int,
+    *,
+    seed: int = FIRST_SEED,
+    videos: int = 0,
+    on_video: Callable[[int, list[np.ndarray]], None] | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> Evaluation:
+    """Run `episodes` episodes on the seeds `seed`, `seed + 1`, ...
+
+    Args:
+        videos: how many of the first episodes are rendered and handed to `on_video` with their number.
+    """
+    outcomes = []
+    for number in progress(range(episodes)):
+        frames: list[np.ndarray] | None = [] if number < videos else None
+        episode = rollout(task, operator, seed + number, record_images=False, frames=frames)
+        outcomes.append(_outcome(episode))
+        if frames is not None and on_video is not None:
+            on_video(number, frames)
+    success, returns, best, lengths = (np.array(column, np.float64) for column in zip(*outcomes, strict=True))
+    return Evaluation(task.name, seed, success, returns, best, lengths)
+
+
+def _outcome(episode: Episode) -> tuple[float, float, float, float]:
+    reward = episode.reward
+    assert reward is not None
+    success = 0.0 if episode.success is None else float(episode.success.max())
+    return success, float(reward.sum()), float(reward.max()), float(episode.steps)

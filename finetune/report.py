@@ -1,0 +1,126 @@
+"""A run's report: one HTML file that holds everything it shows."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from episodes.files import write_whole
+from finetune.charts import line_chart, success_chart
+from finetune.run import Run
+
+CHARTS = (
+    ("Losses", ("value_loss", "critic_loss")),
+    ("Policy loss", ("actor_loss",)),
+    ("Values", ("value", "q")),
+    ("Advantage", ("advantage",)),
+    ("Share of clipped weights", ("weight_clipped",)),
+    ("Policy's standard deviation", ("std",)),
+)
+"""Which metrics share a chart."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One line of the report's table."""
+
+    who: str
+    task: str
+    episodes: int
+    success: str
+    best_reward: str
+    returns: str
+    length: str
+
+
+def write_report(run: Run, beside: Sequence[tuple[str, dict[str, Any]]] = ()) -> Path:
+    """Write `report.html` into a run's folder.
+
+    Args:
+        beside: evaluations of others to compare with, as (who, `Evaluation.summary()`).
+
+    Returns:
+        The file.
+    """
+    chapters = [_chapter(each) for each in _with_parents(run)]
+    rows = [row_of(who, summary) for who, summary in beside]
+    rows += [row_of(f"{each.path.name}: {name}", s) for each in _with_parents(run) for name, s in _ordered(each)]
+    videos = [
+        (f"{each.path.name}: {file.stem}", base64.b64encode(file.read_bytes()).decode())
+        for each in _with_parents(run)
+        for file in sorted((each.path / "videos").glob("*.mp4"))
+    ]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True
+    )
+    html = environment.get_template("report.html.j2").render(
+        name=run.path.name,
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        rows=rows,
+        videos=videos,
+        chapters=chapters,
+    )
+    file = run.path / "report.html"
+    write_whole(file, html)
+    return file
+
+
+def row_of(who: str, summary: dict[str, Any]) -> EvaluationRow:
+    """An evaluation's summary in words."""
+
+    def between(mean: float, interval: Sequence[float], digits: int) -> str:
+        return f"{mean:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+    return EvaluationRow(
+        who=who,
+        task=summary["task"],
+        episodes=summary["episodes"],
+        success=between(summary["success_rate"], summary["success_interval"], 2),
+        best_reward=between(summary["best_reward_mean"], summary["best_reward_interval"], 2),
+        returns=between(summary["return_mean"], summary["return_interval"], 1),
+        length=f"{summary['length_mean']:.1f}",
+    )
+
+
+def _with_parents(run: Run) -> list[Run]:
+    """The run that everything began with first."""
+    parent = run.config.get("parent")
+    return [*(_with_parents(Run.open(Path(parent))) if parent and Path(parent).exists() else []), run]
+
+
+def _ordered(run: Run) -> list[tuple[str, dict[str, Any]]]:
+    return list(run.evaluations().items())
+
+
+def _chapter(run: Run) -> dict[str, Any]:
+    """Charts and configuration of one run."""
+    config, metrics = run.config, run.metrics()
+    x_label = "update" if config["kind"] == "pretrain" else "episode"
+    charts = []
+    if config["kind"] == "finetune":
+        charts.append(success_chart("Success while learning (stochastic)", _column(metrics, "online/success")[1]))
+        best = _column(metrics, "online/best_reward")
+        charts.append(line_chart("Largest reward of each episode", x_label, {"": best}))
+        evaluated = _column(metrics, "evaluation/success_rate")
+        if evaluated[0]:
+            charts.append(line_chart("Evaluated success (deterministic)", x_label, {"": evaluated}))
+    for title, names in CHARTS:
+        series = {name: _column(metrics, name) for name in names}
+        if any(x for x, _ in series.values()):
+            charts.append(line_chart(title, x_label, series))
+    return {
+        "name": run.path.name,
+        "kind": config["kind"],
+        "charts": charts,
+        "config": yaml.safe_dump(config, sort_keys=False),
+    }
+
+
+def _column(metrics: Sequence[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    found = [(line["step"], line[name]) for line in metrics if name in line]
+    return [x for x, _ in found], [y for _, y in found]

@@ -1,0 +1,109 @@
+"""Checkpoints: every tensor of a learner in one safetensors file beside what rebuilds it, as JSON. No pickle."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from episodes.contract import Contract, contract_from
+from episodes.errors import InputError
+from episodes.files import whole_folder
+from episodes.typed import parse, plain
+from policies.algorithm import Algorithm, preparation_in
+from policies.registry import config_class, make_algorithm
+
+TENSORS, DESCRIPTION = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A learner as it was saved."""
+
+    algorithm: Algorithm
+    contract: Contract
+    camera: str | None
+    """The camera whose frozen features the policy sees."""
+    encoder: str | None
+    """The encoder that makes them."""
+    beside: dict[str, Tensor]
+    """Tensors of the caller's that were saved with it, such as a sampler's generator."""
+    note: dict[str, Any]
+    """Numbers and words of the caller's that were saved with it."""
+    hash: str
+    """SHA-256 of the tensors: what a policy is called when it is handed over or recorded."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of that camera's frames [px]."""
+        sizes = {camera.name: (camera.height, camera.width) for camera in self.contract.cameras}
+        return sizes.get(self.camera or "", (84, 84))
+
+
+def save_checkpoint(
+    path: Path,
+    algorithm: Algorithm,
+    contract: Contract,
+    *,
+    camera: str | None = None,
+    encoder: str | None = None,
+    beside: dict[str, Tensor] | None = None,
+    note: dict[str, Any] | None = None,
+) -> str:
+    """Write a checkpoint folder, whole or not at all.
+
+    Returns:
+        The hash of its tensors.
+    """
+    tensors = algorithm.state_dict() | {f"beside/{key}": value for key, value in (beside or {}).items()}
+    data = save(tensors)
+    digest = sha256(data).hexdigest()
+    description = {
+        "algorithm": algorithm.name,
+        "config": plain(algorithm.config),
+        "decay_steps": algorithm.decay_steps,
+        "contract": plain(contract),
+        "camera": camera,
+        "encoder": encoder,
+        "sha256": digest,
+        "note": note or {},
+    }
+    with whole_folder(path) as folder:
+        (folder / TENSORS).write_bytes(data)
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
+    return digest
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Raises:
+        InputError: where it is missing, damaged, or its tensors are not the ones that were described.
+    """
+    try:
+        description = json.loads((path / DESCRIPTION).read_text())
+        data = (path / TENSORS).read_bytes()
+        digest = sha256(data).hexdigest()
+        if digest != description["sha256"]:
+            raise InputError(f"{path / TENSORS}: does not match its description: damaged or replaced; use another one")
+        with safe_open(path / TENSORS, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dictionary)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"{path}: is no checkpoint that can be read ({type(error).__name__}: {error})") from None
+    name = description["algorithm"]
+    config = parse(config_class(name), description["config"], str(path / DESCRIPTION))
+    algorithm = make_algorithm(name, config, preparation_in(state), seed=0, decay_steps=description["decay_steps"])
+    algorithm.load_state_dict(state)
+    return Checkpoint(
+        algorithm=algorithm,
+        contract=contract_from(description["contract"], str(path / DESCRIPTION)),
+        camera=description["camera"],
+        encoder=description["encoder"],
+        beside={key.removeprefix("beside/"): value for key, value in state.items() if key.startswith("beside/")},
+        note=description["note"],
+        hash=digest,
+    )

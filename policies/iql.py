@@ -1,0 +1,116 @@
+"""Implicit Q-learning (Kostrikov, Nair & Levine, 2022): losses in the paper's order."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from episodes.transitions import Batch
+from episodes.typed import STRICT
+from policies.algorithm import Algorithm, Info, Loss, adam, cosine, descend
+from policies.networks import MLP, EnsembleMLP, GaussianPolicy
+from policies.preparation import Preparation, Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class IQLConfig:
+    __pydantic_config__ = STRICT
+
+    expectile: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """tau of the expectile regression; 0.5 is the mean, towards 1 the best action in the data."""
+    inverse_temperature: Annotated[float, Field(ge=0)] = 3.0
+    """beta: 0 clones the data, larger values trust the advantage more."""
+    weight_clip: Annotated[float, Field(gt=0)] = 100.0
+    """Largest weight exp(beta * advantage) of a transition."""
+    target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
+    """Of the exponential moving average that the target critics are."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    hidden: Sequence[int] = (256, 256)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of the policy's hidden layers."""
+
+
+class IQL(Algorithm):
+    """V approaches an upper expectile of Q over the data's actions, Q backs up V, the policy clones what was better."""
+
+    name: ClassVar[str] = "iql"
+    learns_online: ClassVar[bool] = True
+
+    def __init__(self, config: IQLConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
+        super().__init__(config, preparation, seed, decay_steps)
+        self.config = config
+        observation, action = preparation.observation_size, preparation.action_size
+        self.actor = GaussianPolicy(observation, action, config.hidden, self.generator, config.dropout)
+        self.critic = EnsembleMLP([observation + action, *config.hidden, 1], 2, self.generator)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.value = MLP([observation, *config.hidden, 1], self.generator)
+        self.modules = {"actor": self.actor, "critic": self.critic, "target": self.target, "value": self.value}
+        self.optimisers = {
+            name: adam(list(self.modules[name].parameters()), config.learning_rate)
+            for name in ("value", "actor", "critic")
+        }
+
+    def value_loss(self, batch: Prepared, target_q: Tensor) -> Loss:
+        """L_V = E[|tau - 1(u < 0)| u^2], u = min Q_target(s, a) - V(s) (equation 5)."""
+        value = self.value(batch.observation).squeeze(1)
+        difference = target_q - value
+        weight = torch.where(difference < 0, 1 - self.config.expectile, self.config.expectile)
+        loss = (weight * difference.square()).mean()
+        return loss, {"value_loss": loss.detach(), "value": value.detach().mean()}
+
+    def actor_loss(self, batch: Prepared, target_q: Tensor) -> Loss:
+        """L_pi = -E[min(exp(beta (min Q_target - V)), clip) log pi(a|s)] (equation 7)."""
+        with torch.no_grad():
+            advantage = target_q - self.value(batch.observation).squeeze(1)
+            unclipped = (self.config.inverse_temperature * advantage).exp()
+            weight = unclipped.clamp(max=self.config.weight_clip)
+        log_prob = self.actor.log_prob(batch.observation, batch.action, batch.valid, self.generator)
+        loss = -(weight * log_prob).mean()
+        return loss, {
+            "actor_loss": loss.detach(),
+            "advantage": advantage.mean(),
+            "weight_clipped": (unclipped > self.config.weight_clip).float().mean(),
+            "std": self.actor.std.detach().mean(),
+        }
+
+    def critic_loss(self, batch: Prepared) -> Loss:
+        """L_Q = sum_i E[(Q_i(s, a) - (r + gamma V(s')))^2], nothing after a terminated step (equation 6)."""
+        with torch.no_grad():
+            next_value = self.value(batch.next_observation).squeeze(1)
+            target = batch.reward + batch.discount * batch.mask * next_value
+        q = self.critic(torch.cat([batch.observation, batch.action], dim=1)).squeeze(2)
+        loss = (q - target).square().mean(1).sum()
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+
+    def target_q(self, batch: Prepared) -> Tensor:
+        """Shape (B,): the smaller of the two target critics at the logged actions."""
+        with torch.no_grad():
+            return self.target(torch.cat([batch.observation, batch.action], dim=1)).squeeze(2).amin(0)
+
+    def update(self, batch: Batch) -> Info:
+        """V against the targets, the policy with the new V, Q with the new V, then the targets follow Q."""
+        prepared = self.preparation(batch)
+        target_q = self.target_q(prepared)
+        value_loss, value_info = self.value_loss(prepared, target_q)
+        descend(self.optimisers["value"], value_loss)
+        self.optimisers["actor"].param_groups[0]["lr"] = cosine(self.config.learning_rate, self.step, self.decay_steps)
+        actor_loss, actor_info = self.actor_loss(prepared, target_q)
+        descend(self.optimisers["actor"], actor_loss)
+        critic_loss, critic_info = self.critic_loss(prepared)
+        descend(self.optimisers["critic"], critic_loss)
+        with torch.no_grad():
+            for target, online in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+                target.lerp_(online, self.config.target_rate)
+        self.step += 1
+        return value_info | actor_info | critic_info
+
+    def q(self, state: Tensor, action: Tensor, features: Tensor | None = None) -> Tensor:
+        """Shape (B,): the smaller target critic, for (B, S), (B, C, A) in the contract's units and (B, F)."""
+        with torch.no_grad():
+            observation = self.preparation.observation(state, features)
+            encoded = self.preparation.encode(state, action)
+            return self.target(torch.cat([observation, encoded], dim=1)).squeeze(2).amin(0)

@@ -1,0 +1,107 @@
+"""Networks: perceptrons, an ensemble of critics in one product, the Gaussian policy of weighted regression."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+LOG_STD_RANGE = (-5.0, 2.0)
+"""Of the policies' log standard deviation, per dimension (Kostrikov et al., 2022)."""
+
+
+def seeded_orthogonal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """An (in, out) weight, orthogonal with gain sqrt(2)."""
+    weight = torch.empty(shape[1], shape[0])
+    return nn.init.orthogonal_(weight, math.sqrt(2), generator=generator).T.contiguous()
+
+
+class EnsembleMLP(nn.Module):
+    """`members` perceptrons with ReLU between layers, evaluated together: (B, in) to (members, B, out).
+
+    One batched product per layer costs less than a loop over members, and the members never mix.
+    """
+
+    def __init__(self, sizes: Sequence[int], members: int, generator: torch.Generator):
+        super().__init__()
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for shape in pairwise(sizes):
+            stacked = torch.stack([seeded_orthogonal(shape, generator) for _ in range(members)])
+            self.weights.append(nn.Parameter(stacked))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, shape[1])))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.expand(len(self.weights[0]), *x.shape)
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, x, weight)
+            if layer < last:
+                x = torch.relu(x)
+        return x
+
+
+class MLP(nn.Module):
+    """A perceptron with ReLU and, where asked for, dropout after each hidden layer: (B, in) to (B, out)."""
+
+    def __init__(self, sizes: Sequence[int], generator: torch.Generator, dropout: float = 0.0):
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for shape in pairwise(sizes):
+            linear = nn.Linear(*shape)
+            linear.weight.data = seeded_orthogonal(shape, generator).T.contiguous()
+            nn.init.zeros_(linear.bias)
+            self.layers.append(linear)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Dropout acts only where `noise`, the generator to draw it from, is given."""
+        for linear in self.layers[:-1]:
+            x = torch.relu(linear(x))
+            if self.dropout and noise is not None:
+                keep = 1 - self.dropout
+                kept = torch.empty(x.shape).bernoulli_(keep, generator=noise).to(x.device)
+                x = x * kept / keep
+        return self.layers[-1](x)
+
+
+class GaussianPolicy(nn.Module):
+    """A Normal around a tanh *mean*, its standard deviation the same in every state.
+
+    Under advantage-weighted regression a tanh-squashed distribution is known to fail; this is the published form.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.trunk = MLP([observation_size, *hidden, action_size], generator, dropout)
+        self.log_std = nn.Parameter(torch.zeros(action_size))
+
+    def mean(self, observation: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """(B, O) to (B, D), within (-1, 1)."""
+        return torch.tanh(self.trunk(observation, noise))
+
+    @property
+    def std(self) -> Tensor:
+        """Shape (D,)."""
+        return self.log_std.clamp(*LOG_STD_RANGE).exp()
+
+    def log_prob(
+        self, observation: Tensor, action: Tensor, valid: Tensor, noise: torch.Generator | None = None
+    ) -> Tensor:
+        """Shape (B,): log density of the action's numbers that are valid; shapes (B, O), (B, D), (B, D)."""
+        deviation = (action - self.mean(observation, noise)) / self.std
+        log_density = -0.5 * deviation.square() - self.std.log() - 0.5 * math.log(2 * math.pi)
+        return (log_density * valid).sum(1)
+
+    def sample(self, observation: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, O) to (B, D), not clipped."""
+        mean = self.mean(observation)
+        return mean + self.std * torch.randn(mean.shape, generator=generator).to(mean.device)

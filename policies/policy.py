@@ -1,0 +1,73 @@
+"""A policy at work: observations in, one action at a time out."""
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from episodes.encoders import Encoder, load_encoder
+from episodes.episode import Source
+from policies.algorithm import Algorithm
+from policies.checkpoint import load_checkpoint
+
+
+class Policy:
+    """Runs a learner's actor on one robot or task; a chunk of actions is carried out before the next is chosen."""
+
+    source = Source.POLICY
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        *,
+        camera: str | None = None,
+        image_size: tuple[int, int] = (84, 84),
+        encoder: Encoder | None = None,
+        deterministic: bool = True,
+        content_hash: str = "",
+    ):
+        self.algorithm = algorithm
+        self.camera = camera
+        self.image_size = image_size
+        """Height and width that the camera's frames had in the data [px]."""
+        self.encoder = encoder
+        self.deterministic = deterministic
+        self.policy_hash = int(content_hash[:16] or "0", 16)
+        """The first 64 bits of the checkpoint's hash; 0 for a policy that was never saved."""
+        self._generator = torch.Generator()
+        self._planned: deque[np.ndarray] = deque()
+
+    @classmethod
+    def load(cls, checkpoint: Path, *, deterministic: bool = True) -> "Policy":
+        """The policy in a checkpoint folder."""
+        saved = load_checkpoint(checkpoint)
+        encoder = None if saved.encoder is None else load_encoder(saved.encoder)
+        return cls(
+            saved.algorithm,
+            camera=saved.camera,
+            image_size=saved.image_size,
+            encoder=encoder,
+            deterministic=deterministic,
+            content_hash=saved.hash,
+        )
+
+    def reset(self, seed: int) -> None:
+        """Forget what was planned; a stochastic policy's draws follow from the seed."""
+        self._planned.clear()
+        self._generator.manual_seed(seed)
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """The next action, shape (A,), in the contract's units and limits."""
+        if not self._planned:
+            self._planned.extend(self._choose(observation))
+        return self._planned.popleft()
+
+    def _choose(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        device = self.algorithm.preparation.mean.device
+        state = torch.from_numpy(observation["state"]).unsqueeze(0).to(device)
+        features = None
+        if self.encoder is not None:
+            features = torch.from_numpy(self.encoder.encode(observation[f"image/{self.camera}"][None])).to(device)
+        generator = None if self.deterministic else self._generator
+        return self.algorithm.act(state, features, generator=generator)[0].cpu().numpy()

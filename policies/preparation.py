@@ -1,0 +1,162 @@
+"""Between a robot's units and a network's: fixed when a run starts, saved with it, never changed afterwards."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from episodes.contract import Contract
+from episodes.errors import InputError, unknown
+from episodes.transitions import Batch, Transitions
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch in network units."""
+
+    observation: Tensor
+    """Shape (B, O)."""
+    action: Tensor
+    """Shape (B, C * A), within [-1, 1]."""
+    valid: Tensor
+    """Shape (B, C * A): 1 where the number was really sent."""
+    reward: Tensor
+    """Shape (B,)."""
+    next_observation: Tensor
+    """Shape (B, O)."""
+    mask: Tensor
+    """Shape (B,): 0 where the task terminated."""
+    discount: Tensor
+    """Shape (B,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Standardises observations and scales actions to [-1, 1].
+
+    All fields are tensors, so that a checkpoint holds them like any weight.
+    """
+
+    seen: Tensor
+    """Shape (S',), int64: the state entries that the policy sees."""
+    mean: Tensor
+    """Shape (S' + F,)."""
+    std: Tensor
+    """Shape (S' + F,), positive."""
+    reference: Tensor
+    """Shape (A,), int64: the state entry that an action is taken relative to, -1 where it is absolute."""
+    center: Tensor
+    """Shape (C, A), in the action's units, relative where `reference` says so."""
+    scale: Tensor
+    """Shape (C, A), positive: half the range."""
+    low: Tensor
+    """Shape (A,): limits of what may be sent, in the action's units."""
+    high: Tensor
+
+    @property
+    def observation_size(self) -> int:
+        return len(self.mean)
+
+    @property
+    def chunk(self) -> int:
+        return len(self.center)
+
+    @property
+    def action_size(self) -> int:
+        """Numbers that the network produces: C * A."""
+        return self.center.numel()
+
+    def __call__(self, batch: Batch) -> Prepared:
+        """A batch in network units."""
+        return Prepared(
+            observation=self.observation(batch.state, batch.features),
+            action=self.encode(batch.state, batch.action),
+            valid=batch.valid.repeat_interleave(self.center.shape[1], dim=1),
+            reward=batch.reward,
+            next_observation=self.observation(batch.next_state, batch.next_features),
+            mask=batch.mask,
+            discount=batch.discount,
+        )
+
+    def observation(self, state: Tensor, features: Tensor | None) -> Tensor:
+        """(B, S) in the contract's units and (B, F) image features to what the networks see, (B, O)."""
+        seen = state[:, self.seen]
+        table = seen if features is None else torch.cat([seen, features], dim=1)
+        return (table - self.mean) / self.std
+
+    def encode(self, state: Tensor, action: Tensor) -> Tensor:
+        """(B, C, A) as sent to (B, C * A) within [-1, 1]."""
+        relative = action - self._base(state)
+        return ((relative - self.center) / self.scale).clamp(-1, 1).flatten(1)
+
+    def decode(self, state: Tensor, action: Tensor) -> Tensor:
+        """(B, C * A) to (B, C, A) in the action's units, within its limits."""
+        relative = action.clamp(-1, 1).unflatten(1, self.center.shape) * self.scale + self.center
+        return (relative + self._base(state)).clamp(self.low, self.high)
+
+    def to(self, device: torch.device) -> "Preparation":
+        return Preparation(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in Preparation.__slots__}
+
+    def _base(self, state: Tensor) -> Tensor:
+        """Shape (B, 1, A): what the action is relative to, 0 where it is absolute."""
+        base = state[:, self.reference.clamp(min=0)] * (self.reference >= 0)
+        return base.unsqueeze(1)
+
+
+def prepare_from(
+    transitions: Transitions,
+    contract: Contract,
+    *,
+    normalise: bool = True,
+    relative_actions: bool = False,
+    state_entries: tuple[str, ...] | None = None,
+) -> Preparation:
+    """The preparation that fits the offline data; online data gets the same one.
+
+    Args:
+        normalise: standardise observations by the data's mean and (standard deviation + 1e-3).
+        relative_actions: express absolute targets relative to the state entry that the contract names for them.
+        state_entries: what the policy sees of the state; all of it where None.
+    """
+    names = contract.state_names
+    for name in state_entries or ():
+        if name not in names:
+            raise unknown("state entry", name, names, f"contract {contract.name!r}")
+    seen = torch.tensor([names.index(name) for name in (names if state_entries is None else state_entries)])
+    references = [
+        -1 if e.reference is None or not relative_actions else names.index(e.reference) for e in contract.action
+    ]
+    if relative_actions and all(reference < 0 for reference in references):
+        raise InputError(f"contract {contract.name!r} names no reference for any action, so none can be made relative")
+    table = transitions.state[:, seen.long()]
+    if transitions.features is not None:
+        table = torch.cat([table, transitions.features], dim=1)
+    if not table.shape[1]:
+        raise InputError("the policy would see nothing: no state entries and no camera")
+    batch = transitions.all_actions()
+    low, high = torch.from_numpy(contract.action_low), torch.from_numpy(contract.action_high)
+    absolute = Preparation(
+        seen=seen.long(),
+        mean=table.mean(0) if normalise else torch.zeros(table.shape[1]),
+        std=table.std(0, correction=0) + 1e-3 if normalise else torch.ones(table.shape[1]),
+        reference=torch.tensor(references),
+        center=torch.zeros(batch.action.shape[1:]),
+        scale=torch.ones(batch.action.shape[1:]),
+        low=low,
+        high=high,
+    )
+    relative = batch.action - absolute._base(batch.state)
+    data_low, data_high = relative.amin(0), relative.amax(0)
+    # Known limits are the better range: data may not have reached them yet. Relative actions have none of their own.
+    limited = torch.isfinite(low) & torch.isfinite(high) & (absolute.reference < 0)
+    range_low, range_high = torch.where(limited, low, data_low), torch.where(limited, high, data_high)
+    return Preparation(
+        **{
+            **absolute.tensors(),
+            "center": (range_high + range_low) / 2,
+            "scale": ((range_high - range_low) / 2).clamp(min=1e-6),
+        }
+    )

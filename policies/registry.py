@@ -1,0 +1,43 @@
+"""The algorithms by name."""
+
+from typing import Any
+
+from episodes.errors import unknown
+from policies.algorithm import Algorithm
+from policies.bc import BC, BCConfig
+from policies.iql import IQL, IQLConfig
+from policies.preparation import Preparation
+
+_ALGORITHMS: dict[str, tuple[type, type]] = {"bc": (BC, BCConfig), "iql": (IQL, IQLConfig)}
+
+
+def algorithm_names() -> list[str]:
+    return sorted(_ALGORITHMS)
+
+
+def config_class(name: str) -> type:
+    """The configuration's dataclass of an algorithm."""
+    return _entry(name)[1]
+
+
+def learns_online(name: str) -> bool:
+    """Whether more data with rewards can improve this algorithm's policy."""
+    return _entry(name)[0].learns_online
+
+
+def make_algorithm(
+    name: str, config: Any, preparation: Preparation, *, seed: int, decay_steps: int | None = None
+) -> Algorithm:
+    """A fresh learner.
+
+    Args:
+        config: an instance of `config_class(name)`.
+        decay_steps: length of the actor's cosine learning-rate decay; None for none, as online.
+    """
+    return _entry(name)[0](config, preparation, seed, decay_steps)
+
+
+def _entry(name: str) -> tuple[type, type]:
+    if name not in _ALGORITHMS:
+        raise unknown("algorithm", name, _ALGORITHMS)
+    return _ALGORITHMS[name]
