@@ -1,0 +1,153 @@
+"""Who acts in a simulated task: at random, or a script that lifts the cube as well or as badly as it is told to."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from episodes.contract import Contract
+from episodes.episode import Source
+from episodes.errors import InputError, unknown
+from sim.base import Observation, Task
+
+
+class Operator(Protocol):
+    """Chooses actions. A policy may also have `policy_hash: int`, and `log_probability: float` of its last action."""
+
+    source: Source
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode; everything random in it follows from the seed."""
+        ...
+
+    def act(self, observation: Observation) -> np.ndarray:
+        """Shape (A,), float32, in the contract's units."""
+        ...
+
+
+class RandomOperator:
+    """Uniform inside the contract's limits."""
+
+    source = Source.SCRIPTED
+
+    def __init__(self, task: Task):
+        self._low, self._high = task.contract.action_low, task.contract.action_high
+        if not (np.isfinite(self._low).all() and np.isfinite(self._high).all()):
+            raise InputError(f"random actions need limits, and the contract of {task.name!r} has entries without")
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self._rng = np.random.default_rng([seed, 2])
+
+    def act(self, observation: Observation) -> np.ndarray:
+        return self._rng.uniform(self._low, self._high).astype(np.float32)
+
+
+class ScriptedLift:
+    """Lifts the cube: over it, down, close, up; again from the start where the cube is lost.
+
+    It sees only the state, by the contract's names. Below a quality of 1 it makes the mistakes of a tired person, and
+    what comes of them is up to the physics: it reaches beside the cube, closes too early, hesitates, and trembles. How
+    far each goes in an episode is drawn from the episode's seed.
+    """
+
+    source = Source.SCRIPTED
+
+    OVER = 0.08
+    """Height above the cube at which it comes in [m]."""
+    REACHED = 0.012
+    """Distance from a waypoint that counts as there [m]."""
+    CLOSING = 0.5
+    """Time that the fingers are given to close [s]."""
+
+    def __init__(self, task: Task, quality: float = 1.0):
+        if not 0 <= quality <= 1:
+            raise InputError(f"quality must be in [0, 1], got {quality}")
+        self._contract = task.contract
+        _need_lift(task.contract, task.name)
+        self.quality = float(quality)
+        self._low, self._high = task.contract.action_low, task.contract.action_high
+        names = task.contract.state_names
+        self._eef = [names.index(f"eef_{axis}") for axis in "xyz"]
+        self._cube = [names.index(f"cube_{axis}") for axis in "xyz"]
+        self._rate = float(task.contract.rate or 20.0)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self._rng = rng = np.random.default_rng([seed, 3])
+        # Small mistakes are forgiven by the fingers' width: this curve makes success fall about evenly with quality.
+        lapse = 1.25 * (1.0 - self.quality) ** 0.6
+        # Beside the cube, in a random direction: past about 4 cm the fingers no longer straddle it.
+        angle = rng.uniform(0, 2 * np.pi)
+        aside = abs(rng.normal(0.0, 0.036 * lapse))
+        self._offset = np.array([aside * np.cos(angle), aside * np.sin(angle), 0.0])
+        # Closing this far above the cube's middle [m].
+        self._early = max(0.0, rng.normal(0.0, 0.035 * lapse))
+        # Pauses per second, and standard deviation of the tremor [m]: white noise, of the same density at any rate.
+        self._pause_rate = 0.5 * lapse
+        self._tremor = 0.012 * lapse * np.sqrt(self._rate / 10)
+        self._pause = 0
+        self._phase = "over"
+        self._closed = 0
+
+    def act(self, observation: Observation) -> np.ndarray:
+        state = observation["state"].astype(np.float64)
+        eef, cube = state[self._eef], state[self._cube]
+        action = np.zeros(len(self._low))
+        if self._pause == 0 and self._rng.random() < self._pause_rate / self._rate:
+            self._pause = int(self._rng.uniform(0.3, 1.0) * self._rate)
+        if self._pause:
+            self._pause -= 1
+            target, grip = eef, 1.0 if self._phase in ("close", "up") else -1.0
+        else:
+            target, grip = self._plan(eef, cube + self._offset)
+            target = target + self._rng.normal(0.0, self._tremor, 3)
+        # The controller covers about half of what is asked for in a step, so that asking for double arrives sooner.
+        action[:3] = 2.0 * (target - eef)
+        action[-1] = grip
+        return np.clip(action, self._low, self._high).astype(np.float32)
+
+    def _plan(self, eef: np.ndarray, cube: np.ndarray) -> tuple[np.ndarray, float]:
+        """Where to go, and what the fingers do there: -1 open, 1 closed."""
+        aside = float(np.hypot(*(cube - eef)[:2]))
+        above = float(eef[2] - cube[2])
+        if self._phase == "over" and aside < self.REACHED:
+            self._phase = "down"
+        elif self._phase == "down" and above < self.REACHED / 2 + self._early:
+            self._phase, self._closed = "close", 0
+        elif self._phase == "close":
+            self._closed += 1
+            if self._closed >= self.CLOSING * self._rate:
+                self._phase = "up"
+        elif self._phase == "up" and above > 0.04 + self._early:
+            self._phase = "over"
+        if self._phase == "over":
+            return cube + np.array([0.0, 0.0, self.OVER]), -1.0
+        if self._phase == "down":
+            return cube, -1.0
+        if self._phase == "close":
+            return eef, 1.0
+        return eef + np.array([0.0, 0.0, 0.1]), 1.0
+
+
+def make_operator(name: str, task: Task, quality: float = 1.0) -> Operator:
+    """The operator of that name for a task.
+
+    Raises:
+        InputError: for an unknown name, or a task that there is no script for.
+    """
+    operators: dict[str, Any] = {
+        "scripted": lambda: ScriptedLift(task, quality),
+        "random": lambda: RandomOperator(task),
+    }
+    if name not in operators:
+        raise unknown("operator", name, operators)
+    return operators[name]()
+
+
+def _need_lift(contract: Contract, name: str) -> None:
+    """Raise an InputError unless a contract is Lift's."""
+    needed = [f"{body}_{axis}" for body in ("eef", "cube") for axis in "xyz"]
+    moves = ["delta_x", "delta_y", "delta_z"]
+    fits = contract.action_names[:3] == moves and contract.action_names[-1] == "gripper"
+    if not fits or not set(needed) <= set(contract.state_names):
+        raise InputError(f"there is no script for task {name!r}; there is one for lift and lift-quick")

@@ -1,0 +1,223 @@
+# pyright: reportAttributeAccessIssue=false
+# (MuJoCo's compiled classes have no stubs.)
+"""robosuite's tasks with a Panda arm: Lift in full, the others by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import mujoco
+import numpy as np
+from pydantic import Field
+
+from episodes.contract import ActionEntry, Contract, StateEntry
+from episodes.errors import InputError
+from episodes.typed import STRICT
+from sim import robosuite_env
+from sim.base import check_size, entries
+from sim.gaps import Gap
+from sim.mujoco_task import MujocoTask, cameras_of
+
+POSITION_LIMIT = 0.05
+"""Largest commanded displacement per step along an axis [m]; robosuite's own scale of OSC_POSE."""
+ROTATION_LIMIT = 0.5
+"""Largest commanded rotation per step about an axis [rad]."""
+LIFT_HEIGHT = 0.04
+"""Height of the cube's centre above the table top from which it counts as lifted [m]; robosuite's own criterion."""
+
+Actions = Literal["xyz+rotation+gripper", "xyz+gripper"]
+
+
+@dataclass(frozen=True, slots=True)
+class RobosuiteSettings:
+    """Settings of a robosuite task."""
+
+    __pydantic_config__ = STRICT
+
+    rate: Annotated[float, Field(gt=0, le=500)] = 20.0
+    """Steps per second [Hz]."""
+    actions: Actions = "xyz+rotation+gripper"
+    """What an action commands. Without rotation the hand keeps its orientation."""
+    horizon: Annotated[int, Field(gt=0)] = 500
+    physics_step: Annotated[float, Field(gt=0, le=0.01)] = 0.002
+    """Time step of the physics [s]."""
+
+    def check(self, where: str) -> None:
+        """Raise an InputError unless a whole number of physics steps makes a step."""
+        ratio = 1 / (self.rate * self.physics_step)
+        if abs(ratio - round(ratio)) > 1e-6 or ratio < 1:
+            raise InputError(
+                f"{where}: at rate={self.rate:g} Hz a step is {ratio:.3f} physics steps of {self.physics_step:g} s, "
+                "expected a whole number"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LiftSettings(RobosuiteSettings):
+    """Settings of Lift."""
+
+    __pydantic_config__ = STRICT
+
+    horizon: Annotated[int, Field(gt=0)] = 80
+
+
+OTHERS = {
+    "door": ("Door", "open the door"),
+    "stack": ("Stack", "stack the red cube on the green cube"),
+    "nutassembly": ("NutAssembly", "fit both nuts onto their pegs"),
+    "nutassemblysquare": ("NutAssemblySquare", "fit the square nut onto the square peg"),
+    "nutassemblyround": ("NutAssemblyRound", "fit the round nut onto the round peg"),
+    "pickplace": ("PickPlace", "put every object into its bin"),
+    "pickplacecan": ("PickPlaceCan", "put the can into its bin"),
+    "pickplacemilk": ("PickPlaceMilk", "put the milk carton into its bin"),
+    "pickplacebread": ("PickPlaceBread", "put the bread into its bin"),
+    "pickplacecereal": ("PickPlaceCereal", "put the cereal box into its bin"),
+    "toolhang": ("ToolHang", "assemble the frame and hang the tool on it"),
+    "wipe": ("Wipe", "wipe the dirt off the table"),
+}
+"""robosuite's one-armed tasks besides Lift: its name and the instruction."""
+
+_HAND = [*entries("m", "eef_x", "eef_y", "eef_z"), *entries("", "eef_qx", "eef_qy", "eef_qz", "eef_qw")]
+_FINGERS = ("finger_left", "finger_right")
+_CUBE = [
+    *entries("m", "cube_x", "cube_y", "cube_z"),
+    *entries("", "cube_qx", "cube_qy", "cube_qz", "cube_qw"),
+    *entries("m", "cube_from_eef_x", "cube_from_eef_y", "cube_from_eef_z"),
+]
+_MOVES = tuple(ActionEntry(f"delta_{axis}", "m", -POSITION_LIMIT, POSITION_LIMIT) for axis in "xyz")
+_TURNS = tuple(ActionEntry(f"delta_r{axis}", "rad", -ROTATION_LIMIT, ROTATION_LIMIT) for axis in "xyz")
+_GRIPPER = ActionEntry("gripper", "", -1.0, 1.0)
+
+
+def xyzw(wxyz: np.ndarray) -> np.ndarray:
+    """MuJoCo's quaternion in the order of everything outside."""
+    return wxyz[[1, 2, 3, 0]]
+
+
+class RobosuiteTask(MujocoTask):
+    """A robosuite task with one Panda arm.
+
+    Actions are displacements of the hand in the base's axes, from where it is, followed for one step by robosuite's
+    OSC_POSE controller (stiffness 150 /s^2, critically damped, so that one step at 20 Hz covers a part of it), and the
+    gripper, -1 open to 1 closed, of which robosuite takes the sign. The reward is 1 for success, else 0, and success
+    ends the episode.
+    """
+
+    terminates_on_success = True
+    video_camera = "agentview"
+    hidden_groups = (0,)  # robosuite's collision shapes
+
+    def __init__(
+        self,
+        name: str,
+        environment: str,
+        instruction: str,
+        settings: RobosuiteSettings,
+        *,
+        cameras: Sequence[str] = (),
+        image_size: tuple[int, int] = (84, 84),
+        gap: Gap | None = None,
+    ):
+        size = check_size(image_size)
+        settings.check(name)
+        self._physics_step = settings.physics_step
+        env = robosuite_env.make(environment, settings.rate, settings.physics_step)
+        self._env = env
+        self._rotates = settings.actions == "xyz+rotation+gripper"
+        robot = env.robots[0]
+        self._hand_body = env.sim.model.body_name2id(robot.robot_model.eef_name["right"])
+        self._grip_site = robot.eef_site_id["right"]
+        self._fingers = list(robot._ref_gripper_joint_pos_indexes.get("right") or [])
+        model, data = env.sim.model._model, env.sim.data._data
+        moves = (*_MOVES, *(_TURNS if self._rotates else ()), *((_GRIPPER,) if self._fingers else ()))
+        contract = Contract(
+            name=environment.lower(),
+            state=tuple(StateEntry(*entry) for entry in self._bind_state()),
+            action=moves,
+            cameras=cameras_of(model, cameras, size, name),
+            rate=settings.rate,
+        )
+        super().__init__(name, contract, instruction, settings.horizon, gap or Gap(), model, data)
+
+    def _bind_state(self) -> list[tuple[str, str]]:
+        """Find what the state is read from; name and unit of every state entry."""
+        sizes = {
+            name: np.size(observable.obs)
+            for name, observable in self._env._observables.items()
+            if observable.modality == "object" and observable.is_enabled() and observable.is_active()
+        }
+        self._objects = list(sizes)
+        names = [f"{name}_{index}" for name, size in sizes.items() for index in range(size)]
+        return [*_HAND, *entries("m", *_FINGERS[: len(self._fingers)]), *entries("", *names)]
+
+    def _reset(self, seed: int) -> None:
+        robosuite_env.reset(self._env, seed, self._physics_step)
+        self._sync()
+
+    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        self._env.step(self._normalised(action))
+        self.check_stable()
+        self._sync()
+        success = self._succeeded()
+        return float(success), success, False, {}
+
+    def _normalised(self, action: np.ndarray) -> np.ndarray:
+        """The controller's input in [-1, 1] for an action in metres and radians."""
+        turns = action[3:6] / ROTATION_LIMIT if self._rotates else np.zeros(3)
+        return np.concatenate([action[:3] / POSITION_LIMIT, turns, action[3 + 3 * self._rotates :]], dtype=np.float64)
+
+    def _sync(self) -> None:
+        # Its last physics step leaves positions in space one step behind the joints.
+        self._env.sim.forward()
+
+    def _succeeded(self) -> bool:
+        return bool(self._env._check_success())
+
+    def _hand(self) -> np.ndarray:
+        """Grip point [m], hand's orientation xyzw, and finger joints [m]."""
+        data = self._data
+        return np.concatenate(
+            [data.site_xpos[self._grip_site], xyzw(data.xquat[self._hand_body]), data.qpos[self._fingers]]
+        )
+
+    def _state(self) -> np.ndarray:
+        observations = self._env._get_observations(force_update=True)
+        return np.concatenate([self._hand(), *(np.atleast_1d(observations[name]) for name in self._objects)])
+
+
+class LiftTask(RobosuiteTask):
+    """Lift a cube off a table. Its success is the cube's height, which is in the state."""
+
+    scores_states = True
+
+    def __init__(self, name: str, settings: LiftSettings, **options: Any):
+        super().__init__(name, "Lift", "lift the red cube off the table", settings, **options)
+
+    def _bind_state(self) -> list[tuple[str, str]]:
+        env = self._env
+        self._cube = env.cube_body_id
+        self._height = float(env.model.mujoco_arena.table_offset[2]) + LIFT_HEIGHT
+        names = [*_HAND, *entries("m", *_FINGERS), *_CUBE]
+        self._cube_z = [name for name, _ in names].index("cube_z")
+        # The state is read straight from MuJoCo; robosuite would compute all of it again at every physics step.
+        for observable in list(env._observables):
+            env.modify_observable(observable, "enabled", False)
+        return names
+
+    def _sync(self) -> None:
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+
+    def _state(self) -> np.ndarray:
+        hand = self._hand()
+        cube = self._data.xpos[self._cube]
+        return np.concatenate([hand, cube, xyzw(self._data.xquat[self._cube]), cube - hand[:3]])
+
+    def _succeeded(self) -> bool:
+        # From the state as it is stored, so that labelling a log gives what the log says.
+        return bool(self._score(self._state().astype(np.float32)[None])[1][0])
+
+    def _score(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        lifted = state[:, self._cube_z] > np.float32(self._height)
+        return lifted, lifted

@@ -1,0 +1,193 @@
+"""What holds for every task: determinism, units, limits, ends, delay, gain and noise."""
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from sim.task import make_task
+
+TASKS = ["lift-quick", "pusht", "hopper", "door"]
+
+
+def play(task, seed, actions):
+    observation, _ = task.reset(seed=seed)
+    states, rewards = [observation["state"]], []
+    for action in actions:
+        observation, reward, terminated, truncated, _ = task.step(action)
+        states.append(observation["state"])
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    return np.array(states), np.array(rewards)
+
+
+def random_actions(task, count, seed=0):
+    space = task.action_space
+    return np.random.default_rng(seed).uniform(space.low, space.high, (count, *space.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("spec", TASKS)
+def test_an_episode_is_a_function_of_seed_and_actions(spec):
+    task, actions = make_task(spec), random_actions(make_task(spec), 15)
+    first = play(task, 7, actions)
+    play(task, 8, random_actions(task, 25, seed=1))
+    np.random.seed(3)  # a global state that somebody left behind
+    task.reset()
+    again, fresh = play(task, 7, actions), play(make_task(spec), 7, actions)
+    for other in (again, fresh):
+        assert np.array_equal(first[0], other[0])
+        assert np.array_equal(first[1], other[1])
+    assert not np.array_equal(first[0][0], play(task, 8, actions)[0][0])
+
+
+@pytest.mark.parametrize("spec", ["lift-quick", "door"])
+def test_the_global_generator_is_left_alone(spec):
+    task = make_task(spec)
+    np.random.seed(11)
+    expected = np.random.random(3)
+    np.random.seed(11)
+    make_task(spec)
+    task.reset(seed=5)
+    task.step(task.hold_action())
+    assert np.array_equal(np.random.random(3), expected)
+
+
+def test_without_a_seed_episodes_follow_from_the_last_seed(pusht):
+    def drawn():
+        pusht.reset(seed=3)
+        return [pusht.reset()[1]["seed"] for _ in range(3)]
+
+    assert drawn() == drawn()
+    assert len(set(drawn())) == 3
+
+
+@pytest.mark.parametrize("spec", ["pusht", "hopper"])
+def test_gymnasium_finds_nothing_to_complain_about(spec):
+    check_env(make_task(spec), skip_render_check=True)
+
+
+@pytest.mark.parametrize("spec", TASKS)
+def test_observations_lie_in_their_space(spec):
+    task = make_task(spec)
+    observation, _ = task.reset(seed=0)
+    assert task.observation_space.contains(observation)
+    assert observation["state"].shape == (len(task.contract.state),)
+    assert observation["state"].dtype == np.float32
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_not_finite_is_refused(pusht, bad):
+    pusht.reset(seed=0)
+    with pytest.raises(ValueError, match=r"got action .* expected finite"):
+        pusht.step(np.array([bad, 1.0]))
+
+
+def test_an_action_of_another_shape_is_refused(pusht):
+    pusht.reset(seed=0)
+    with pytest.raises(ValueError, match=r"got an action of shape \(3,\), expected \(2,\)"):
+        pusht.step(np.zeros(3))
+
+
+def test_an_action_beyond_the_limits_is_clipped(pusht):
+    beyond, at = np.array([[9999.0, -50.0]]), np.array([[512.0, 0.0]])
+    assert np.array_equal(play(pusht, 0, beyond)[0], play(pusht, 0, at)[0])
+
+
+def test_the_time_limit_truncates_and_does_not_terminate():
+    task = make_task("pusht:horizon=3")
+    task.reset(seed=0)
+    ends = [task.step(task.hold_action())[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
+    with pytest.raises(RuntimeError, match="call reset"):
+        task.step(task.hold_action())
+
+
+def test_a_fall_terminates_and_is_no_success():
+    task = make_task("hopper")
+    task.reset(seed=0)
+    for _ in range(200):
+        _, _, terminated, truncated, info = task.step(np.ones(3))
+        if terminated:
+            break
+    assert terminated
+    assert not truncated
+    assert info["success"] is False
+
+
+def test_stepping_before_the_first_reset_is_refused(pusht):
+    with pytest.raises(RuntimeError, match="call reset"):
+        pusht.step(np.zeros(2))
+
+
+def test_seeds_out_of_range_and_options_are_refused(pusht):
+    with pytest.raises(ValueError, match="seed"):
+        pusht.reset(seed=-1)
+    with pytest.raises(ValueError, match="options"):
+        pusht.reset(seed=0, options={"state": 1})
+
+
+@pytest.mark.parametrize("spec", ["hopper", "lift-quick", "pusht"])
+@pytest.mark.parametrize("delay", [1, 3])
+def test_delay_is_late_by_exactly_so_many_steps(spec, delay):
+    plain, late = make_task(spec), make_task(spec, gap=f"delay_steps={delay}")
+    actions = random_actions(plain, 8)
+    plain.reset(seed=4)
+    held = np.array([plain.hold_action()] * delay)
+    expected, _ = play(plain, 4, [*held, *actions[:-delay]])
+    got, _ = play(late, 4, actions)
+    assert np.array_equal(got, expected)
+    assert not np.array_equal(got, play(plain, 4, actions)[0])
+
+
+def test_waiting_actions_do_not_survive_a_reset():
+    task = make_task("hopper", gap="delay_steps=2")
+    actions = random_actions(task, 6)
+    first = play(task, 1, actions)[0]
+    play(task, 2, random_actions(task, 5, seed=9))
+    assert np.array_equal(play(task, 1, actions)[0], first)
+
+
+def test_gain_is_a_factor_on_deltas_and_torques():
+    plain, weak = make_task("hopper"), make_task("hopper", gap="gain=0.5")
+    actions = random_actions(plain, 6)
+    assert np.array_equal(play(weak, 0, actions)[0], play(plain, 0, actions * np.float32(0.5))[0])
+
+
+def test_gain_on_an_absolute_target_is_a_factor_on_its_distance():
+    plain, weak = make_task("pusht"), make_task("pusht", gap="gain=0.25")
+    start = plain.reset(seed=0)[0]["state"][:2]
+    target = np.array([400.0, 100.0], np.float32)
+    nearer = start + 0.25 * (target - start)
+    np.testing.assert_allclose(play(weak, 0, [target])[0], play(plain, 0, [nearer])[0], atol=1e-4)
+
+
+def test_gain_keeps_the_limits():
+    strong = make_task("hopper", gap="gain=3")
+    plain = make_task("hopper")
+    assert np.array_equal(play(strong, 0, [np.ones(3)])[0], play(plain, 0, [np.ones(3)])[0])
+
+
+def test_noise_is_seeded_has_its_size_and_leaves_the_truth_alone():
+    noisy, plain = make_task("pusht", gap="obs_noise=2"), make_task("pusht")
+    actions = random_actions(plain, 100)
+    seen, rewards = play(noisy, 6, actions)
+    truth, expected_rewards = play(plain, 6, actions)
+    assert np.array_equal(seen, play(noisy, 6, actions)[0])
+    assert np.array_equal(rewards, expected_rewards)
+    difference = seen - truth
+    assert difference.std() == pytest.approx(2, rel=0.15)
+    assert abs(difference.mean()) < 0.4
+    other_seed = play(noisy, 7, actions[:1])[0] - play(plain, 7, actions[:1])[0]
+    assert not np.allclose(other_seed[0], difference[0])
+
+
+def test_a_task_that_cannot_score_says_so():
+    task = make_task("hopper")
+    assert not task.scores_states
+    with pytest.raises(ValueError, match="scores_states"):
+        task.score(np.zeros((1, 11)))
+
+
+def test_states_of_another_width_are_not_scored(pusht):
+    with pytest.raises(ValueError, match=r"\(N, 5\)"):
+        pusht.score(np.zeros((4, 6)))

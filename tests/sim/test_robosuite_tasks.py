@@ -1,0 +1,169 @@
+"""Lift's units, order and criterion, and the other robosuite tasks."""
+
+import mujoco
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from sim.robosuite_tasks import LIFT_HEIGHT, OTHERS
+from sim.task import make_task
+
+
+def named(task, state):
+    return dict(zip(task.contract.state_names, state, strict=True))
+
+
+def vector(task, state, *names):
+    values = named(task, state)
+    return np.array([values[name] for name in names])
+
+
+def place_cube(task, position, wxyz):
+    joint = task._model.joint("cube_joint0").qposadr[0]
+    task._data.qpos[joint : joint + 7] = [*position, *wxyz]
+    mujoco.mj_forward(task._model, task._data)
+
+
+def test_the_contract_of_lift(lift):
+    assert lift.contract.rate == 20
+    assert [entry.unit for entry in lift.contract.action] == ["m"] * 3 + ["rad"] * 3 + [""]
+    assert np.allclose(lift.contract.action_high, [0.05] * 3 + [0.5] * 3 + [1])
+    assert np.array_equal(lift.contract.action_low, -lift.contract.action_high)
+    assert len(lift.contract.state) == 19
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_centimetre_is_a_centimetre(lift, axis):
+    lift.reset(seed=0)
+    start = lift._state()[:3]
+    action = np.zeros(7)
+    action[axis] = 0.01
+    lift.step(action)
+    controller = lift._env.robots[0].composite_controller.part_controllers["right"]
+    goal = controller.origin_pos + controller.origin_ori @ controller.goal_pos
+    # float32 commands, and the hand is 0.1 mm off where it was before the first physics step settled it.
+    np.testing.assert_allclose(goal - start, action[:3], atol=2e-4)
+
+
+def test_a_centimetre_each_step_is_the_speed_that_the_controller_makes_of_it(lift):
+    lift.reset(seed=0)
+    action = np.array([0, 0, 0.01, 0, 0, 0, -1.0])
+    heights = [lift.step(action)[0]["state"][2] for _ in range(30)]
+    # Critically damped with stiffness k, following a goal d ahead: v = d * sqrt(k) / 2, less the joints' own damping.
+    assert (heights[-1] - heights[-11]) / 10 * 20 == pytest.approx(0.01 * np.sqrt(150) / 2, rel=0.25)
+
+
+def test_a_turn_turns_about_its_axis(lift):
+    lift.reset(seed=0)
+    start = lift._state()[3:7]
+    for _ in range(10):
+        state = lift.step(np.array([0, 0, 0, 0, 0, 0.1, -1.0]))[0]["state"]
+    turn = (Rotation.from_quat(state[3:7]) * Rotation.from_quat(start).inv()).as_rotvec()
+    assert turn[2] > 0.15
+    assert turn[2] > 2 * np.abs(turn[:2]).max()
+
+
+def test_without_rotation_the_hand_keeps_its_orientation(lift_quick):
+    start = lift_quick.reset(seed=0)[0]["state"]
+    for _ in range(20):
+        state = lift_quick.step(np.array([0.03, 0.02, 0.0, -1.0]))[0]["state"]
+    assert np.linalg.norm(state[:2] - start[:2]) > 0.1
+    assert abs(state[3:7] @ start[3:7]) > np.cos(np.radians(5) / 2)
+
+
+def test_the_gripper_opens_at_minus_one_and_closes_at_one(lift_quick):
+    widths = []
+    for grip in (-1.0, 1.0):
+        lift_quick.reset(seed=0)
+        for _ in range(10):
+            state = lift_quick.step(np.array([0, 0, 0, grip]))[0]["state"]
+        left, right = vector(lift_quick, state, "finger_left", "finger_right")
+        widths.append(left - right)
+    assert widths[0] == pytest.approx(0.08, abs=0.005)
+    assert widths[1] == pytest.approx(0.0, abs=0.005)
+
+
+def test_quaternions_are_xyzw(lift_quick):
+    state = lift_quick.reset(seed=0)[0]["state"]
+    quaternion = vector(lift_quick, state, "eef_qx", "eef_qy", "eef_qz", "eef_qw")
+    assert abs(quaternion[0]) > 0.95  # the hand points down: half a turn about x
+    half = np.radians(30) / 2
+    place_cube(lift_quick, [0.0, 0.0, 0.85], [np.cos(half), 0, 0, np.sin(half)])
+    cube = vector(lift_quick, lift_quick._state(), "cube_qx", "cube_qy", "cube_qz", "cube_qw")
+    np.testing.assert_allclose(cube, [0, 0, np.sin(half), np.cos(half)], atol=1e-9)
+
+
+def test_the_state_is_where_things_are(lift_quick):
+    lift_quick.reset(seed=0)
+    lift_quick.step(np.array([0.05, 0, 0, 1.0]))
+    state, data = lift_quick._state(), lift_quick._data
+    before = data.qpos.copy(), data.qvel.copy()
+    mujoco.mj_forward(lift_quick._model, data)
+    assert np.array_equal(before[0], data.qpos)
+    np.testing.assert_allclose(state, lift_quick._state(), atol=1e-12)  # none of it was a physics step late
+    cube = data.qpos[lift_quick._model.joint("cube_joint0").qposadr[0] :][:3]
+    assert np.array_equal(vector(lift_quick, state, "cube_x", "cube_y", "cube_z"), cube)
+    offset = vector(lift_quick, state, "cube_from_eef_x", "cube_from_eef_y", "cube_from_eef_z")
+    np.testing.assert_allclose(offset, cube - state[:3])
+
+
+def test_success_is_robosuites_own_criterion(lift_quick):
+    for height in (0.0, LIFT_HEIGHT - 1e-4, LIFT_HEIGHT + 1e-4, 0.2):
+        lift_quick.reset(seed=0)
+        place_cube(lift_quick, [0.0, 0.0, 0.8 + height], [1, 0, 0, 0])
+        expected = bool(lift_quick._env._check_success())
+        assert expected == (height > LIFT_HEIGHT)
+        reward, success = lift_quick.score(lift_quick._state()[None])
+        assert reward[0] == success[0] == float(expected)
+
+
+def test_lifting_terminates(lift_quick):
+    lift_quick.reset(seed=0)
+    place_cube(lift_quick, [0.0, 0.2, 1.0], [1, 0, 0, 0])
+    _, reward, terminated, truncated, info = lift_quick.step(lift_quick.hold_action())
+    assert (reward, terminated, truncated, info["success"]) == (1.0, True, False, True)
+
+
+def test_two_tasks_have_the_same_cube(lift, lift_quick):
+    sizes = [task._model.geom("cube_g0").size.tolist() for task in (lift, lift_quick)]
+    assert sizes[0] == sizes[1]
+
+
+def test_another_physics_step_is_not_left_behind():
+    from robosuite import macros
+
+    make_task("lift:physics_step=0.005").reset(seed=0)
+    assert macros.SIMULATION_TIMESTEP == 0.002
+
+
+def test_a_step_lasts_as_long_as_the_rate_says():
+    for spec in ("lift:rate=100", "lift:rate=12.5,physics_step=0.001"):
+        task = make_task(spec)
+        task.reset(seed=0)
+        start = task._data.time
+        for _ in range(3):
+            task.step(task.hold_action())
+        assert task._data.time - start == pytest.approx(3 / task.contract.rate, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_the_other_tasks_run(name):
+    task = make_task(f"{name}:horizon=2")
+    observation, _ = task.reset(seed=0)
+    assert np.isfinite(observation["state"]).all()
+    results = [task.step(task.hold_action()) for _ in range(2)]
+    assert results[-1][3]
+    assert all(isinstance(result[4]["success"], bool) for result in results)
+    task.close()
+
+
+def test_physics_that_blows_up_is_an_error_and_not_data(lift_quick, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    lift_quick.reset(seed=0)
+    lift_quick._data.qvel[:] = 1e12
+    with pytest.raises(RuntimeError, match="unstable"):
+        lift_quick.step(lift_quick.hold_action())
+    assert "unstable" in caplog.text
+    assert not list(tmp_path.iterdir())  # no MUJOCO_LOG.TXT
+    lift_quick.reset(seed=0)
+    lift_quick.step(lift_quick.hold_action())
