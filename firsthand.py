@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from episodes.errors import InputError
 
@@ -76,6 +76,7 @@ def _pretrain(options: argparse.Namespace) -> Result:
     from finetune import pretrain
 
     if options.resume:
+        _nothing_but_resume(options)
         result = pretrain.resume(options.run, _bar("updates"))
     else:
         if options.store is None:
@@ -105,6 +106,7 @@ def _finetune(options: argparse.Namespace) -> Result:
     from finetune.config import parse_settings
 
     if options.resume:
+        _nothing_but_resume(options)
         result = online.resume(options.run, _bar("episodes"))
     else:
         if options.parent is None or options.task is None:
@@ -120,7 +122,7 @@ def _finetune(options: argparse.Namespace) -> Result:
 
 
 def _evaluate(options: argparse.Namespace) -> Result:
-    from finetune.evaluate import evaluate
+    from finetune.evaluate import check_fits, evaluate
     from finetune.report import row_of
     from finetune.run import Run
     from finetune.video import save_video
@@ -129,6 +131,8 @@ def _evaluate(options: argparse.Namespace) -> Result:
     run = Run.open(options.run)
     policy = Policy.load(run.last, deterministic=not options.stochastic)
     task = _task(options, () if policy.camera is None else (policy.camera,), policy.image_size)
+    if policy.contract is not None:
+        check_fits(policy.contract, policy.camera, task)
     name = "-".join(
         [task.name.replace(":", "-"), *(["stochastic"] if options.stochastic else []), *_words(options.gap)]
     )
@@ -151,6 +155,7 @@ def _evaluate(options: argparse.Namespace) -> Result:
 
 def _collect(options: argparse.Namespace) -> Result:
     from episodes.store import open_or_create
+    from finetune.evaluate import check_fits
     from finetune.online import seeds_of_collection
     from finetune.run import Run
     from policies.policy import Policy
@@ -160,8 +165,12 @@ def _collect(options: argparse.Namespace) -> Result:
     is_run = Path(options.operator).is_dir()
     policy = Policy.load(Run.open(Path(options.operator)).last, deterministic=False) if is_run else None
     task = _task(options, options.camera, options.image_size or (84, 84))
+    # Whatever can be refused is refused before the store is made.
     if policy is None:
-        make_operator(options.operator, task)  # refuses an unknown name before anything is made
+        make_operator(options.operator, task)
+    elif policy.contract is not None:
+        check_fits(policy.contract, policy.camera, task)
+    seeds_of_collection(options.seed, options.episodes)
     store = open_or_create(options.store, task.contract)
     before = store.snapshot().episodes
     seeds = seeds_of_collection(options.seed, before + options.episodes)[before:]
@@ -203,9 +212,9 @@ def _doctor(options: argparse.Namespace) -> Result:
 
 
 def _demo(options: argparse.Namespace) -> Result:
-    from finetune.demo import demo
+    from finetune.demo import demo, free_folder
 
-    report = demo(options.folder, lambda line: print(line, file=sys.stderr, flush=True))
+    report = demo(options.folder or free_folder(Path("runs")), lambda line: print(line, file=sys.stderr, flush=True))
     return {"report": str(report)}, f"report: {report}"
 
 
@@ -214,6 +223,14 @@ def _compact(options: argparse.Namespace) -> Result:
 
     freed = Store.open(options.store).collect_garbage()
     return {"freed_bytes": freed}, f"{options.store}: {freed / 1e6:.1f} MB freed"
+
+
+def _nothing_but_resume(options: argparse.Namespace) -> None:
+    """Refuse settings that a resumed run would ignore: it goes on with those that it was begun with."""
+    ours = ("command", "json", "resume", "run")
+    beside = [key for key, value in vars(options).items() if key not in ours and value not in (None, [])]
+    if beside:
+        raise InputError(f"{options.run}: --resume goes on as the run was begun; leave out: {', '.join(beside)}")
 
 
 def _task(options: argparse.Namespace, cameras: Iterable[str], image_size: tuple[int, int]) -> Any:
@@ -247,9 +264,12 @@ def _size(text: str) -> tuple[int, int]:
 def _range(text: str) -> tuple[float, float]:
     low, _, high = text.partition(":")
     try:
-        return float(low), float(high or low)
+        ends = float(low), float(high or low)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected LOW:HIGH or one number") from None
+    if not 0 <= ends[0] <= ends[1] <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a range inside 0:1")
+    return ends
 
 
 def _count(text: str) -> int:
@@ -258,8 +278,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help lists what there is)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="firsthand", description="Real-robot offline-to-online learning.")
+    parser = _Parser(prog="firsthand", description="Real-robot offline-to-online learning.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], Result], text: str) -> argparse.ArgumentParser:
@@ -291,7 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("pretrain", _pretrain, "Learn a policy offline.")
     sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
-    sub.add_argument("--algorithm", default="iql")
+    sub.add_argument("--algorithm", metavar="NAME", help="iql (default) or bc")
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
     sub.add_argument("--preset", metavar="NAME", help="sparse, or the published locomotion, antmaze, adroit")
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
@@ -341,7 +368,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("store", type=Path, metavar="STORE")
 
     sub = command("demo", _demo, "The main job in simulation, end to end, in minutes.")
-    sub.add_argument("folder", type=Path, metavar="DIR", help="a new or empty folder")
+    sub.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="new or empty (default: runs/demo-N)")
     return parser
 
 

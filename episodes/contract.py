@@ -24,6 +24,8 @@ class StateEntry:
     name: Name
     unit: str = ""
     """SI unit, or empty where the source does not say."""
+    periodic: bool = False
+    """An angle [rad] that turns all the way round: 0 and 2 pi are the same. A policy sees its sine and cosine."""
 
 
 @dataclass(frozen=True, slots=True)

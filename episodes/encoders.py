@@ -63,7 +63,8 @@ def load_encoder(name: str) -> Encoder:
 def features_of(store: Store, snapshot: Snapshot, camera: str, encoder: Encoder) -> np.ndarray:
     """Shape (N observations, F): the store's frames encoded, from the store's own cache where it has them."""
     key = f"{camera}.{encoder.name.replace(':', '.').replace('/', '.')}"
-    cached = snapshot.features(key)
+    # A store only grows, so a later table has this snapshot's rows, too: a run that is resumed finds what it wrote.
+    cached = store.snapshot().features(key, snapshot.observations)
     if cached is not None:
         return cached
     rows = range(0, snapshot.observations, 512)

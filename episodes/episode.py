@@ -37,6 +37,10 @@ class Column:
     width: Literal["state", "action", ""] = ""
     """The contract's vector that a row is as long as; empty for one number a row."""
 
+    def is_absent(self, values: np.ndarray) -> bool:
+        """Whether these rows say nothing: a column of nothing but its fill value is the same as none."""
+        return bool((np.isnan(values) if np.isnan(self.fill) else values == self.fill).all())
+
 
 COLUMNS = (
     Column("state", "observation", "float32", np.nan, "state"),
@@ -142,6 +146,8 @@ class Episode:
             if column.name in ("state", "action", "reward") and not np.isfinite(values).all():
                 row = int(np.argwhere(~np.isfinite(values.reshape(rows, -1)).all(1))[0, 0])
                 raise EpisodeError(f"{column.name} is not finite at step {row}")
+        if self.source is not None and self.source.max() > max(Source):
+            raise EpisodeError(f"source {self.source.max()} is none of {', '.join(f'{s} {s.name}' for s in Source)}")
         self._check_images(contract)
         return self
 
@@ -157,12 +163,13 @@ class Episode:
     def digest(self) -> str:
         """A hash of everything that was recorded: two episodes with the same one are the same recording."""
         hasher = hashlib.blake2b(digest_size=16)
+        columns = {column.name: column for column in COLUMNS}
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name == "images":
                 for name in sorted(value):
                     hasher.update(name.encode() + np.ascontiguousarray(value[name]).data)
-            elif isinstance(value, np.ndarray):
+            elif isinstance(value, np.ndarray) and not columns[item.name].is_absent(value):
                 hasher.update(item.name.encode() + np.ascontiguousarray(value).data)
             elif item.name in ("terminated", "truncated"):
                 hasher.update(bytes([value]))

@@ -1,5 +1,6 @@
 """Importing: from a source to a store, a group of episodes per commit, nothing twice."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ def import_into(
     result = ImportResult()
     known = _digests(path, source)
     group: list[Episode] = []
+    size = 0
     unsaid: list[dict[str, str]] = []
     for key, episode in progress(source.episodes()):
         if isinstance(episode, EpisodeError):
@@ -45,14 +47,16 @@ def import_into(
             unsaid.append(result.left_out[-1])
             continue
         digest = episode.digest()
-        if digest in known:
+        if known[digest]:
+            known[digest] -= 1
             result.already_there += 1
             continue
-        known.add(digest)
         group.append(episode)
-        if sum(_bytes(each) for each in group) >= GROUP_BYTES:
+        size += _bytes(episode)
+        if size >= GROUP_BYTES:
             _commit(group, unsaid, source, path, result)
-    if group:
+            size = 0
+    if group or (unsaid and (result.episodes or result.already_there)):
         _commit(group, unsaid, source, path, result)
     if not result.episodes and not result.already_there:
         first = result.left_out[0] if result.left_out else {"episode": "-", "reason": "the source holds no episodes"}
@@ -63,19 +67,24 @@ def import_into(
     return result
 
 
-def _digests(path: Path, source: Importer) -> set[str]:
-    """Of the episodes that are there already; also refuses a store of another layout before any work is done."""
+def _digests(path: Path, source: Importer) -> Counter[str]:
+    """Of the episodes that are there already; also refuses a store of another layout before any work is done.
+
+    Counted, because a source may hold the same episode twice, and then the store shall, too.
+    """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return set()
+        return Counter()
     store = open_or_create(path, source.contract)
-    return {metadata["digest"] for metadata in store.snapshot().metadata}
+    return Counter(metadata["digest"] for metadata in store.snapshot().metadata)
 
 
 def _commit(
     group: list[Episode], unsaid: list[dict[str, str]], source: Importer, path: Path, result: ImportResult
 ) -> None:
     store: Store = open_or_create(path, source.contract)
-    store.append(group, unsaid)
+    # Where the source was there in part, the import before this one may have said what it left out.
+    said = store.snapshot().left_out if result.already_there else []
+    store.append(group, [each for each in unsaid if each not in said])
     unsaid.clear()
     store.flush()
     result.episodes += len(group)

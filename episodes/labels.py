@@ -42,7 +42,7 @@ def check_label_name(name: str) -> None:
     """Raise InputError unless the name can be a new label set's."""
     if name == LOGGED:
         raise InputError(f"label set {LOGGED!r} is what the source itself recorded; choose another name")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "zarr.json":
         raise InputError(f"label set name {name!r}: letters, digits, '_', '.' and '-' only, a letter or digit first")
 
 

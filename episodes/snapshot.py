@@ -18,6 +18,10 @@ from episodes.labels import LOGGED, LabelSet, logged_labels
 FORMAT = "firsthand episodes"
 
 
+class StoreError(InputError):
+    """The store could not be opened, read or written; what it held before is untouched."""
+
+
 @dataclass
 class Snapshot:
     """Reads columns over all episodes, or one episode."""
@@ -85,9 +89,7 @@ class Snapshot:
         """Frames of one camera, rows [start, stop) of the observations: (n, H, W, 3) uint8."""
         if camera not in self.contract.camera_names:
             raise unknown("camera", camera, self.contract.camera_names, str(self.path))
-        array = self.root[f"image/{camera}"]
-        assert isinstance(array, zarr.Array)
-        return np.asarray(array[start:stop])
+        return self._read(f"image/{camera}", slice(start, stop))
 
     def episode(self, index: int) -> Episode:
         """One episode as it was appended."""
@@ -96,11 +98,9 @@ class Snapshot:
         rows = {"step": self._rows(self.step_ends, index), "observation": self._rows(self.observation_ends, index)}
         values = {}
         for column in COLUMNS:
-            array = self.root[f"{column.per}/{column.name}"]
-            assert isinstance(array, zarr.Array)
-            part = np.asarray(array[rows[column.per]])
-            absent = np.isnan(part).all() if part.dtype.kind == "f" else not part.any()
-            values[column.name] = None if absent and column.name not in ("state", "action") else part
+            part = self._read(f"{column.per}/{column.name}", rows[column.per])
+            optional = column.name not in ("state", "action")
+            values[column.name] = None if optional and column.is_absent(part) else part
         start, stop = rows["observation"].start, rows["observation"].stop
         metadata = self.metadata[index]
         return Episode(
@@ -125,25 +125,31 @@ class Snapshot:
         """A label set by name, as long as the store is now: episodes that came later are not covered."""
         if name == LOGGED:
             return logged_labels(self)
-        if f"labels/{name}" not in self.root:
+        if name not in self.label_names:
             raise unknown("label set", name, self.label_names, str(self.path))
         group = self.root[f"labels/{name}"]
         assert isinstance(group, zarr.Group)
-        arrays = {key: np.asarray(array[...]) for key, array in group.arrays()}
+        arrays = {key: self._read(f"labels/{name}/{key}") for key in group.array_keys()}
         covered = arrays.pop("covered")
         return LabelSet(name, arrays, covered, dict(group.attrs["provenance"])).extended(self.episodes, self.steps)  # type: ignore[arg-type]
 
-    def features(self, name: str) -> np.ndarray | None:
-        """A derived table with one row per observation, or None where it is missing or shorter than the store."""
+    def features(self, name: str, observations: int) -> np.ndarray | None:
+        """The first rows of a derived table, one per observation; None where the table is missing or shorter."""
         if f"features/{name}" not in self.root:
             return None
-        values = self._read(f"features/{name}/values")
-        return values if len(values) == self.observations else None
+        values = self._read(f"features/{name}/values", slice(observations))
+        return values if len(values) == observations else None
 
-    def _read(self, path: str) -> np.ndarray:
+    def _read(self, path: str, rows: slice = slice(None)) -> np.ndarray:
         array = self.root[path]
         assert isinstance(array, zarr.Array)
-        return np.asarray(array[...])
+        try:
+            return np.asarray(array[rows])
+        except (OSError, RuntimeError, ValueError, icechunk.IcechunkError) as error:
+            raise StoreError(
+                f"{self.path}: is damaged: {path} cannot be read ({first_line(error)}); "
+                "restore it or import its logs again"
+            ) from None
 
     def _rows(self, ends: np.ndarray, index: int) -> slice:
         return slice(int(ends[index - 1]) if index else 0, int(ends[index]))
@@ -154,6 +160,12 @@ def open_snapshot(session: icechunk.Session, path: Path) -> Snapshot:
     root = zarr.open_group(session.store, mode="r")
     contract = contract_from(root.attrs["contract"], str(path))  # type: ignore[arg-type]
     return Snapshot(session.snapshot_id, path, contract, root)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of Icechunk says, less the frame that it draws around it."""
+    lines = [line.strip(" │|x×╰─▶") for line in str(error).splitlines()]
+    return next((line for line in lines if line), type(error).__name__)
 
 
 def lengths(ends: np.ndarray) -> np.ndarray:

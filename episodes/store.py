@@ -8,7 +8,8 @@ snapshot and never wait.
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,10 @@ import zarr.errors
 from filelock import FileLock
 from zarr.codecs import ZstdCodec
 
-from episodes.contract import Contract
+from episodes.contract import Contract, contract_from
 from episodes.episode import COLUMNS, Episode
-from episodes.errors import InputError
 from episodes.labels import LabelSet, check_label_name
-from episodes.snapshot import FORMAT, Snapshot, open_snapshot
+from episodes.snapshot import FORMAT, Snapshot, StoreError, first_line, open_snapshot
 from episodes.typed import plain
 
 VERSION = 1
@@ -35,10 +35,6 @@ ROWS_PER_CHUNK = 1024
 
 MANIFEST_FRAMES = 4096
 """Image chunks listed in one manifest: an append rewrites the last manifest only."""
-
-
-class StoreError(InputError):
-    """The store could not be opened or written; what it held before is untouched."""
 
 
 class Store:
@@ -55,12 +51,15 @@ class Store:
         It is made beside its place and moved there whole, so a store that exists is a store that opens.
         """
         path = Path(path)
-        if path.is_file():
+        if path.exists() and not path.is_dir():
             raise StoreError(f"{path}: is a file; a store is a folder")
         if path.exists() and any(path.iterdir()):
             raise StoreError(f"{path}: is not empty; a new store needs a new or an empty folder")
-        contract.check()
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.creating")
+        place = path.resolve()
+        if place == Path.cwd():
+            raise StoreError(f"{path}: is the current folder, which cannot be replaced; give the store a folder in it")
+        contract = contract_from(plain(contract), f"contract {contract.name!r}")
+        unfinished = place.with_name(f".{place.name}.{os.getpid()}.creating")
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
@@ -69,10 +68,10 @@ class Store:
             session = repository.writable_session("main")
             _lay_out(zarr.open_group(session.store, mode="w"), contract)
             session.commit("create")
-            unfinished.rename(path)
+            unfinished.rename(place)
         except (OSError, icechunk.IcechunkError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise StoreError(f"{path}: cannot be created: {_first_line(error)}") from None
+            raise StoreError(f"{path}: cannot be created: {first_line(error)}") from None
         return cls.open(path)
 
     @classmethod
@@ -91,7 +90,7 @@ class Store:
             attributes: dict[str, Any] = dict(root.attrs)
         except (OSError, icechunk.IcechunkError, zarr.errors.BaseZarrError, ValueError) as error:
             raise StoreError(
-                f"{path}: is damaged and does not open ({_first_line(error)}); restore it or import its logs again"
+                f"{path}: is damaged and does not open ({first_line(error)}); restore it or import its logs again"
             ) from None
         if attributes.get("format") != FORMAT:
             raise StoreError(f"{path}: is damaged: its newest snapshot holds no episodes' layout; restore it")
@@ -114,7 +113,7 @@ class Store:
                 session = self._repository.readonly_session(snapshot_id=snapshot_id)
             return open_snapshot(session, self.path)
         except (OSError, icechunk.IcechunkError, zarr.errors.BaseZarrError) as error:
-            raise StoreError(f"{self.path}: cannot be read: {_first_line(error)}") from None
+            raise StoreError(f"{self.path}: cannot be read: {first_line(error)}") from None
 
     def append(self, episodes: Sequence[Episode], left_out: Sequence[dict[str, str]] = ()) -> str:
         """Add episodes in one commit: when this returns they are all there, and before that none is.
@@ -129,10 +128,12 @@ class Store:
             EpisodeError: where an episode is not whole or does not fit the contract; nothing was written.
             StoreError: where the storage failed; nothing became visible.
         """
-        contract = self.contract
+        snapshot = self.snapshot()
+        if not episodes and not left_out:
+            return snapshot.id
         for episode in episodes:
-            episode.check(contract)
-        rows = _concatenate(episodes, contract)
+            episode.check(snapshot.contract)
+        rows = _concatenate(episodes, snapshot.contract) if episodes else {}
 
         def write(root: zarr.Group) -> None:
             _append_rows(root, rows)
@@ -149,6 +150,7 @@ class Store:
         def write(root: zarr.Group) -> None:
             if f"labels/{labels.name}" in root:
                 raise StoreError(f"{self.path}: label set {labels.name!r} exists, and label sets are never changed")
+            _check_fits(labels, _read_array(root, "episode/step_end"), self.path)
             group = root.create_group(f"labels/{labels.name}", attributes={"provenance": labels.provenance})
             _write_array(group, "covered", labels.covered)
             for name, values in labels.values.items():
@@ -161,17 +163,19 @@ class Store:
 
         def write(root: zarr.Group) -> None:
             if f"features/{name}" in root:
-                del root[f"features/{name}"]  # features are a cache: the newer, longer table replaces the old one
+                del root[f"features/{name}"]  # features are a cache: the newer table replaces the old one
             group = root.create_group(f"features/{name}", attributes={"provenance": provenance})
             _write_array(group, "values", values)
 
         return self._commit(write, f"features {name}")
 
     def tag(self, name: str, snapshot_id: str) -> None:
-        """Name a snapshot, so that `collect_garbage` spares it."""
-        with self._lock():
+        """Name a snapshot, so that `collect_garbage` spares it. A name stays with the snapshot that it was given to."""
+        with self._writing(f"tag {name}"):
             if name not in self._repository.list_tags():
                 self._repository.create_tag(name, snapshot_id=snapshot_id)
+            elif (tagged := self._repository.lookup_tag(name)) != snapshot_id:
+                raise StoreError(f"{self.path}: tag {name!r} names snapshot {tagged}, and tags are never moved")
 
     def collect_garbage(self, grace: timedelta = timedelta(hours=1)) -> int:
         """Forget untagged snapshots older than `grace` and free what only they used.
@@ -179,7 +183,7 @@ class Store:
         Returns:
             Bytes that were freed.
         """
-        with self._lock():
+        with self._writing("collecting garbage"):
             before = datetime.now(UTC) - grace
             self._repository.expire_snapshots(older_than=before)
             return self._repository.garbage_collect(delete_object_older_than=before).bytes_deleted
@@ -189,25 +193,34 @@ class Store:
         os.sync()
 
     def _commit(self, write: Callable[[zarr.Group], None], message: str) -> str:
+        with self._writing(message):
+            session = self._repository.writable_session("main")
+            write(zarr.open_group(session.store, mode="r+"))
+            return session.commit(message)
+
+    @contextmanager
+    def _writing(self, message: str) -> Iterator[None]:
+        """Hold the lock, and say what failed where the storage does."""
+        # Advisory, by the kernel: a holder that is killed lets go at once. Who waits looks often, or a writer with many
+        # commits in a row (an import) would keep the others (a recorder) out for seconds.
         try:
-            with self._lock():
-                session = self._repository.writable_session("main")
-                write(zarr.open_group(session.store, mode="r+"))
-                return session.commit(message)
+            with FileLock(self.path / "writer.lock").acquire(poll_interval=0.005):
+                yield
         except (OSError, icechunk.IcechunkError) as error:
             raise StoreError(
-                f"{self.path}: {message} failed, the store is as it was before: {_first_line(error)}"
+                f"{self.path}: {message} failed, the store is as it was before: {first_line(error)}"
             ) from error
-
-    def _lock(self) -> FileLock:
-        # Advisory, by the kernel: a holder that is killed lets go at once.
-        return FileLock(self.path / "writer.lock")
 
 
 def open_or_create(path: Path, contract: Contract) -> Store:
     """The store at a path, made if there is none; an existing one must hold the same layout."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return Store.create(path, contract)
+        try:
+            return Store.create(path, contract)
+        except StoreError:
+            if not (path / "refs").is_dir():
+                raise
+            # Another process made it in the meantime.
     store = Store.open(path)
     difference = store.contract.layout_difference(contract)
     if difference:
@@ -312,12 +325,29 @@ def _is_fill(values: np.ndarray, fill: Any) -> bool:
     return values.dtype.kind in "iub" and values.ndim == 1 and not values.any()
 
 
+def _check_fits(labels: LabelSet, step_ends: np.ndarray, path: Path) -> None:
+    """Raise StoreError unless the labels have a row for every step of the first episodes, as many as they speak of."""
+    episodes = len(labels.covered)
+    if episodes > len(step_ends):
+        raise StoreError(
+            f"{path}: label set {labels.name!r} speaks of {episodes} episodes, the store holds {len(step_ends)}"
+        )
+    expected = (int(step_ends[episodes - 1]) if episodes else 0,)
+    for name, values in labels.values.items():
+        if values.shape != expected:
+            raise StoreError(
+                f"{path}: label set {labels.name!r}: {name} has shape {values.shape}, "
+                f"expected {expected} for {episodes} episodes"
+            )
+
+
+def _read_array(root: zarr.Group, path: str) -> np.ndarray:
+    array = root[path]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[...])
+
+
 def _write_array(group: zarr.Group, name: str, values: np.ndarray) -> None:
     chunks = (min(max(len(values), 1), 64 * ROWS_PER_CHUNK // max(int(np.prod(values.shape[1:])), 1) + 1),)
     array = group.create_array(name, shape=values.shape, chunks=(*chunks, *values.shape[1:]), dtype=values.dtype)
     array[...] = values
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip(" │|x×╰─▶") for line in str(error).splitlines()]
-    return next((line for line in lines if line), type(error).__name__)

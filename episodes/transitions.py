@@ -107,13 +107,19 @@ class Transitions:
             terminated: (T,), bool; steps after the first True are no transitions.
             features: one row per state.
         """
+        steps = len(action)
+        if len(state) not in (steps, steps + 1) or len(reward) != steps or len(terminated) != steps:
+            raise InputError(
+                f"ragged episode: {len(state)} observations, {len(reward)} rewards and {len(terminated)} ends "
+                f"for {steps} actions"
+            )
+        if self._features is not None and features is None:
+            raise InputError("these transitions carry image features, and the episode has none")
         rows = _rows_of(len(state), reward, terminated, self.config)
         offset = _Offset(observation=len(self._state), step=len(self._action))
         self._state = torch.cat([self._state, torch.from_numpy(state).to(self._state)])
         self._action = torch.cat([self._action, torch.from_numpy(action).to(self._action)])
-        if self._features is not None:
-            if features is None:
-                raise InputError("these transitions carry image features, and the episode has none")
+        if self._features is not None and features is not None:
             self._features = torch.cat([self._features, torch.from_numpy(features).to(self._features)])
         self._rows = self._rows.extended([rows.moved(offset)])
 
@@ -132,7 +138,7 @@ class Transitions:
         """All transitions of a snapshot that the label set covers; what it does not cover is left out.
 
         Raises:
-            InputError: where nothing is left.
+            InputError: where nothing is left, or a covered step that could be learned from has no reward.
         """
         transitions = cls(config, len(snapshot.contract.state), len(snapshot.contract.action))
         transitions._state = torch.from_numpy(snapshot.column("state"))
@@ -147,6 +153,11 @@ class Transitions:
             steps = slice(first_step, int(snapshot.step_ends[index]))
             observations = int(snapshot.observation_ends[index]) - first_observation
             rows = _rows_of(observations, reward[steps], terminated[steps], config)
+            if rows.reward.isnan().any():
+                raise InputError(
+                    f"{snapshot.path}: label set {labels.name!r} covers episode {index}, "
+                    "and not all its steps have a reward"
+                )
             parts.append(rows.moved(_Offset(first_observation, first_step)))
         transitions._rows = _Rows.empty().extended(parts)
         if not len(transitions):
@@ -185,12 +196,10 @@ class Transitions:
 
 def ends_of_task(snapshot: Snapshot, labels: LabelSet) -> np.ndarray:
     """Shape (N,), bool: the steps that end the task, by the label set where it says so, else by the log."""
+    logged = np.zeros(snapshot.steps, bool)
+    logged[snapshot.step_ends - 1] = snapshot.terminated
     labelled = labels.values.get("terminated")
-    if labelled is not None:
-        return np.nan_to_num(labelled) > 0
-    terminated = np.zeros(snapshot.steps, bool)
-    terminated[snapshot.step_ends - 1] = snapshot.terminated
-    return terminated
+    return logged if labelled is None else np.where(np.isnan(labelled), logged, labelled > 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(mapping))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is also a missing one, and its own name says more.
+        first = next((e for e in error.errors() if e["type"] == "unexpected_keyword_argument"), error.errors()[0])
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "unexpected_keyword_argument":
             where = ".".join([where, *(str(part) for part in first["loc"][:-1])])

@@ -11,7 +11,7 @@ from pydantic import Field
 from episodes.errors import InputError, unknown
 from episodes.transitions import SamplingConfig
 from episodes.typed import STRICT, parse
-from policies.registry import config_class
+from policies.registry import algorithm_names, config_class
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -76,11 +76,15 @@ also wants `reward_scale` at 1000 / (best return - worst return) of the store.""
 
 
 def resolve(
-    algorithm: str, preset: str | None = None, file: Mapping[str, Any] | None = None, settings: Mapping[str, Any] = {}
+    algorithm: str | None = None,
+    preset: str | None = None,
+    file: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] = {},
 ) -> TrainConfig:
     """A complete configuration.
 
     Args:
+        algorithm: by name; the file's where None.
         file: nested, as in a run's `config.yaml` under `train`.
         settings: flat; a name may be a key of the run, of its sampling or of the algorithm.
 
@@ -89,8 +93,12 @@ def resolve(
     """
     if preset is not None and preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    nested: dict[str, Any] = {**(file or {}), "algorithm": algorithm}
-    own = _keys(config_class(algorithm))
+    nested: dict[str, Any] = {"algorithm": TrainConfig().algorithm, **(file or {})}
+    for section in ("sampling", "learner"):
+        if not isinstance(nested.setdefault(section, {}), Mapping):
+            raise InputError(f"configuration: {section}: expected keys and values, got {nested[section]!r}")
+    nested["algorithm"] = algorithm or str(nested["algorithm"])
+    own = _keys(config_class(nested["algorithm"]))
     from_preset = {k: v for k, v in PRESETS.get(preset or "", {}).items() if k not in _ALL_LEARNER_KEYS or k in own}
     nested = _place(from_preset, nested, own, under=True)
     nested = _place(dict(settings), nested, own, under=False)
@@ -127,13 +135,13 @@ def _keys(cls: Any) -> set[str]:
     return {item.name for item in dataclasses.fields(cls)}
 
 
-_ALL_LEARNER_KEYS = {key for name in ("bc", "iql") for key in _keys(config_class(name))}
+_ALL_LEARNER_KEYS = {key for name in algorithm_names() for key in _keys(config_class(name))}
 
 
 def _place(flat: dict[str, Any], nested: dict[str, Any], own: set[str], under: bool) -> dict[str, Any]:
     """Put flat settings where they belong: the run, its sampling or the algorithm; `under` what is there already."""
     top, sampling = _keys(TrainConfig) - {"learner", "sampling", "algorithm"}, _keys(SamplingConfig)
-    result = {**nested, "sampling": dict(nested.get("sampling", {})), "learner": dict(nested.get("learner", {}))}
+    result = {**nested, "sampling": dict(nested["sampling"]), "learner": dict(nested["learner"])}
     for key, value in flat.items():
         if key in top:
             place = result

@@ -6,7 +6,7 @@ from typing import Any
 
 from episodes.contract import Contract
 from episodes.encoders import Encoder, features_of, load_encoder
-from episodes.errors import InputError
+from episodes.errors import InputError, unknown
 from episodes.snapshot import Snapshot
 from episodes.store import Store
 from episodes.transitions import Transitions
@@ -32,6 +32,8 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     labels = snapshot.labels(config.labels)
     if "reward" not in labels.values:
         raise InputError(f"{store_path}: label set {labels.name!r} has no rewards, only {sorted(labels.values)}")
+    if config.camera is not None and config.camera not in snapshot.contract.camera_names:
+        raise unknown("camera", config.camera, snapshot.contract.camera_names, str(store_path))
     encoder = None if config.camera is None else load_encoder(config.encoder)
     features = None
     if encoder is not None and config.camera is not None:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from episodes.errors import InputError
 from episodes.store import Store
 from finetune.config import resolve
 from finetune.evaluate import Evaluation, evaluate
@@ -40,6 +42,8 @@ def demo(folder: Path, say: Callable[[str], None]) -> Path:
     Returns:
         The report.
     """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder}: expected a new or an empty folder")
     stages = _Stages(say)
     task = make_task(TASK)
     with stages.stage(f"collect {COLLECTED} episodes of mixed quality"):
@@ -75,6 +79,11 @@ def demo(folder: Path, say: Callable[[str], None]) -> Path:
         say(f"{who:26s} {row.success:22s} {evaluation.returns.mean():6.2f} {row.length:>6s}")
     stages.total()
     return report
+
+
+def free_folder(parent: Path) -> Path:
+    """The first of `demo-1`, `demo-2`, ... that is not there yet."""
+    return next(folder for n in count(1) if not (folder := parent / f"demo-{n}").exists())
 
 
 class _Stages:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from episodes.contract import Contract
 from episodes.episode import Episode
+from episodes.errors import InputError
 from finetune.intervals import mean_interval, rate_interval
 from sim.base import Task
 from sim.operators import Operator
@@ -54,6 +56,23 @@ class Evaluation:
         }
 
 
+def check_fits(trained: Contract, camera: str | None, task: Task) -> None:
+    """Raise an InputError unless a policy that was trained on one contract, with one of its cameras, fits a task."""
+    for kind, expected, there in (
+        ("state", trained.state_names, task.contract.state_names),
+        ("action", trained.action_names, task.contract.action_names),
+    ):
+        if expected != there:
+            raise InputError(
+                f"task {task.name!r}: its {kind} entries are not those that the policy was trained on: "
+                f"{len(there)} ({', '.join(there[:3])}, ...), expected {len(expected)} ({', '.join(expected[:3])}, ...)"
+            )
+    for seen in trained.cameras:
+        if seen.name == camera and seen not in task.contract.cameras:
+            size = f"{seen.height}x{seen.width}"
+            raise InputError(f"task {task.name!r}: the policy sees camera {camera!r} at {size}, and it is not recorded")
+
+
 def evaluate(
     task: Task,
     operator: Operator,
@@ -68,7 +87,12 @@ def evaluate(
 
     Args:
         videos: how many of the first episodes are rendered and handed to `on_video` with their number.
+
+    Raises:
+        InputError: for seeds that a task does not take.
     """
+    if not 0 <= seed <= 2**32 - episodes:
+        raise InputError(f"seed {seed}: expected 0 to {2**32 - episodes}, so that {episodes} episodes have seeds")
     outcomes = []
     for number in progress(range(episodes)):
         frames: list[np.ndarray] | None = [] if number < videos else None

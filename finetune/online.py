@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +16,8 @@ from episodes.transitions import Transitions
 from episodes.typed import STRICT, parse, plain
 from finetune.config import TrainConfig
 from finetune.data import OfflineData, load_offline
-from finetune.evaluate import evaluate
-from finetune.pretrain import choose_device, scalars
+from finetune.evaluate import check_fits, evaluate
+from finetune.pretrain import choose_device, last_metrics, scalars
 from finetune.run import MetricsLog, Run
 from policies.algorithm import Algorithm
 from policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -40,14 +40,14 @@ class OnlineConfig:
     task: str
     gap: str = ""
     """What differs from the simulator that the offline data is from; see `sim.gaps`."""
-    episodes: Annotated[int, Field(gt=0)] = 100
+    episodes: Annotated[int, Field(gt=0, le=10_000)] = 100
     updates_per_step: Annotated[int, Field(ge=1)] = 1
     """Made after each episode, this many for each of its steps."""
     offline_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Of every batch, exactly."""
     warm_up_episodes: Annotated[int, Field(ge=1)] = 1
     """Episodes before the first update."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=100_000)] = 0
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     """Episodes between evaluations while learning; 0 for none."""
     evaluation_episodes: Annotated[int, Field(gt=0)] = 20
@@ -80,9 +80,12 @@ def finetune(
     train = parse(TrainConfig, parent_config["train"], f"{parent}/config.yaml")
     if not learns_online(train.algorithm):
         raise InputError(f"{parent}: algorithm {train.algorithm!r} cannot learn from rewards; fine-tune an 'iql' run")
-    saved = load_checkpoint(Run.open(parent).last)
+    # Whatever can be refused is refused before the run's folder is made.
+    Run.check_free(run_path)
+    choose_device(train.device)
+    saved = _beginning(parent)
     task = make_task(config.task, cameras=_cameras(saved), image_size=saved.image_size, gap=config.gap or None)
-    _check_fits(saved, task)
+    check_fits(saved.contract, saved.camera, task)
     data = load_offline(Path(parent_config["data"]["store"]), train, parent_config["data"]["snapshot"])
     run = Run.create(
         run_path,
@@ -95,8 +98,6 @@ def finetune(
             "data": data.origin,
         },
     )
-    # Online, the actor's learning rate stays up: the offline schedule has come down to zero.
-    saved.algorithm.decay_steps = None
     return _Session(run, config, train, data, saved, task).learn(progress)
 
 
@@ -111,10 +112,9 @@ def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = 
     if run.has_checkpoint():
         saved = load_checkpoint(run.last)
     else:
-        saved = load_checkpoint(Run.open(Path(written["parent"])).last)
+        saved = _beginning(Path(written["parent"]))
         if saved.hash != written["parent_checkpoint"]:
             raise InputError(f"{run_path}: its parent {written['parent']} has changed since; begin a new run")
-        saved.algorithm.decay_steps = None
     data = load_offline(Path(written["data"]["store"]), train, written["data"]["snapshot"])
     task = make_task(config.task, cameras=_cameras(saved), image_size=saved.image_size, gap=config.gap or None)
     return _Session(run, config, train, data, saved, task).learn(progress)
@@ -140,7 +140,8 @@ class _Session:
             0 if features is None else features.shape[1],
         ).to(self.device)
         offline_rows, online_rows = shares(train.batch_size, [config.offline_share, 1 - config.offline_share])
-        self.sampler = Sampler([(data.transitions.to(self.device), offline_rows)], train.seed)
+        seed = int(np.random.SeedSequence([train.seed, config.seed]).generate_state(1)[0])
+        self.sampler = Sampler([(data.transitions.to(self.device), offline_rows)], seed)
         self.sampler.sources.append((self.online, online_rows))
         self.done = 0
         self.successes: list[float] = []
@@ -150,8 +151,9 @@ class _Session:
         self._restore()
         first_update, metrics = self.algorithm.step, {}
         seconds = 0.0
-        with MetricsLog(self.run, resume_at=self.done) as log:
-            if self.done == 0:
+        begun = self.run.has_checkpoint()
+        with MetricsLog(self.run, resume_at=self.done if begun else -1) as log:
+            if not begun:
                 self._evaluate(log, 0)
                 self._save(0)
             for number in progress(range(self.done, self.config.episodes)):
@@ -170,7 +172,7 @@ class _Session:
             run=str(self.run.path),
             steps=self.algorithm.step,
             updates_per_second=updates / seconds if updates else None,
-            metrics=metrics,
+            metrics=metrics or last_metrics(self.run),
             episodes=self.config.episodes,
             online_steps=self.online_steps,
             online_success_rate=rate,
@@ -242,20 +244,16 @@ class _Session:
         self.run.mark_last(number)
 
 
+def _beginning(parent: Path) -> Checkpoint:
+    """The parent's newest checkpoint, as an online run begins with it: the learner alone, whatever else it was."""
+    saved = load_checkpoint(Run.open(parent).last)
+    # Online, the actor's learning rate stays up: the offline schedule has come down to zero.
+    saved.algorithm.decay_steps = None
+    return replace(saved, beside={}, note={})
+
+
 def _cameras(saved: Checkpoint) -> tuple[str, ...]:
     return () if saved.camera is None else (saved.camera,)
-
-
-def _check_fits(saved: Checkpoint, task: Task) -> None:
-    for kind, trained, there in (
-        ("state", saved.contract.state_names, task.contract.state_names),
-        ("action", saved.contract.action_names, task.contract.action_names),
-    ):
-        if trained != there:
-            raise InputError(
-                f"task {task.name!r}: its {kind} entries are not those that the policy was trained on: "
-                f"{len(there)} ({', '.join(there[:3])}, ...), expected {len(trained)} ({', '.join(trained[:3])}, ...)"
-            )
 
 
 def seeds_of_collection(seed: int, episodes: int) -> list[int]:

@@ -37,9 +37,12 @@ class PretrainResult:
 
 def pretrain(store: Path, run_path: Path, config: TrainConfig, progress: Progress = iter) -> PretrainResult:
     """Begin a run and carry it to its end."""
+    # Whatever can be refused is refused before the run's folder is made.
+    Run.check_free(run_path)
+    choose_device(config.device)
     data = load_offline(store, config)
-    run = Run.create(run_path, {"kind": "pretrain", "train": plain(config), "data": data.origin})
     algorithm = fresh_algorithm(config, data)
+    run = Run.create(run_path, {"kind": "pretrain", "train": plain(config), "data": data.origin})
     return _learn(run, config, data, algorithm, _sampler(config, data), progress)
 
 
@@ -110,7 +113,7 @@ def _learn(
                 _save(run, config, data, algorithm, sampler)
     seconds = time.monotonic() - began
     done = config.steps - first
-    return PretrainResult(str(run.path), config.steps, done / seconds if done else None, metrics or _last_metrics(run))
+    return PretrainResult(str(run.path), config.steps, done / seconds if done else None, metrics or last_metrics(run))
 
 
 def _save(run: Run, config: TrainConfig, data: OfflineData, algorithm: Algorithm, sampler: Sampler) -> None:
@@ -126,6 +129,7 @@ def _save(run: Run, config: TrainConfig, data: OfflineData, algorithm: Algorithm
     run.mark_last(algorithm.step)
 
 
-def _last_metrics(run: Run) -> dict[str, Any]:
+def last_metrics(run: Run) -> dict[str, Any]:
+    """The newest logged line."""
     lines = run.metrics()
     return {key: value for key, value in lines[-1].items() if key != "step"} if lines else {}

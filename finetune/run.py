@@ -28,16 +28,21 @@ class Run:
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> "Run":
         """A new run with its fully resolved configuration."""
-        if path.is_file():
-            raise InputError(f"{path}: is a file; a run is a folder")
-        if (path / CONFIG).exists():
-            raise InputError(f"{path}: a run is there already; give --resume to go on with it, or another folder")
+        cls.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_whole(path / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
         except OSError as error:
             raise InputError(f"{path}: cannot be written: {error.strerror}") from None
         return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise an InputError unless a new run can be made here."""
+        if path.is_file():
+            raise InputError(f"{path}: is a file; a run is a folder")
+        if (path / CONFIG).exists():
+            raise InputError(f"{path}: a run is there already; give --resume to go on with it, or another folder")
 
     @classmethod
     def open(cls, path: Path) -> "Run":

@@ -60,7 +60,7 @@ class Algorithm(ABC):
         for optimiser in self.optimisers.values():
             for state in optimiser.state.values():
                 for key, value in state.items():
-                    state[key] = value.to(device) if key != "step" else value
+                    state[key] = value.to(device)
         return self
 
     def state_dict(self) -> dict[str, Tensor]:

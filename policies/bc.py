@@ -1,6 +1,5 @@
 """Behaviour cloning: maximum likelihood of the logged actions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -18,7 +17,7 @@ class BCConfig:
     __pydantic_config__ = STRICT
 
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
-    hidden: Sequence[int] = (256, 256)
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (256, 256)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 

@@ -6,8 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from episodes.contract import Contract, contract_from
@@ -90,8 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         digest = sha256(data).hexdigest()
         if digest != description["sha256"]:
             raise InputError(f"{path / TENSORS}: does not match its description: damaged or replaced; use another one")
-        with safe_open(path / TENSORS, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dictionary)
+        state = load(data)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{path}: is no checkpoint that can be read ({type(error).__name__}: {error})") from None
     name = description["algorithm"]

@@ -1,7 +1,6 @@
 """Implicit Q-learning (Kostrikov, Nair & Levine, 2022): losses in the paper's order."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -29,7 +28,7 @@ class IQLConfig:
     target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
     """Of the exponential moving average that the target critics are."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
-    hidden: Sequence[int] = (256, 256)
+    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (256, 256)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of the policy's hidden layers."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from episodes.contract import Contract
 from episodes.encoders import Encoder, load_encoder
 from episodes.episode import Source
 from policies.algorithm import Algorithm
@@ -26,15 +27,18 @@ class Policy:
         encoder: Encoder | None = None,
         deterministic: bool = True,
         content_hash: str = "",
+        contract: Contract | None = None,
     ):
         self.algorithm = algorithm
+        self.contract = contract
+        """What it was trained on; None for a policy that was never saved."""
         self.camera = camera
         self.image_size = image_size
         """Height and width that the camera's frames had in the data [px]."""
         self.encoder = encoder
         self.deterministic = deterministic
-        self.policy_hash = int(content_hash[:16] or "0", 16)
-        """The first 64 bits of the checkpoint's hash; 0 for a policy that was never saved."""
+        self.policy_hash = int(content_hash[:16], 16) if content_hash else None
+        """The first 64 bits of the checkpoint's hash, for the record; None for a policy that was never saved."""
         self._generator = torch.Generator()
         self._planned: deque[np.ndarray] = deque()
 
@@ -50,6 +54,7 @@ class Policy:
             encoder=encoder,
             deterministic=deterministic,
             content_hash=saved.hash,
+            contract=saved.contract,
         )
 
     def reset(self, seed: int) -> None:

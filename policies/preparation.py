@@ -38,11 +38,13 @@ class Preparation:
     """
 
     seen: Tensor
-    """Shape (S',), int64: the state entries that the policy sees."""
+    """Shape (S',), int64: the state entries that the policy sees as they are."""
+    periodic: Tensor
+    """Shape (P,), int64: the angles that it sees as sine and cosine."""
     mean: Tensor
-    """Shape (S' + F,)."""
+    """Shape (O,), O = S' + 2 P + F."""
     std: Tensor
-    """Shape (S' + F,), positive."""
+    """Shape (O,), positive."""
     reference: Tensor
     """Shape (A,), int64: the state entry that an action is taken relative to, -1 where it is absolute."""
     center: Tensor
@@ -80,9 +82,7 @@ class Preparation:
 
     def observation(self, state: Tensor, features: Tensor | None) -> Tensor:
         """(B, S) in the contract's units and (B, F) image features to what the networks see, (B, O)."""
-        seen = state[:, self.seen]
-        table = seen if features is None else torch.cat([seen, features], dim=1)
-        return (table - self.mean) / self.std
+        return (_table(state, features, self.seen, self.periodic) - self.mean) / self.std
 
     def encode(self, state: Tensor, action: Tensor) -> Tensor:
         """(B, C, A) as sent to (B, C * A) within [-1, 1]."""
@@ -125,21 +125,22 @@ def prepare_from(
     for name in state_entries or ():
         if name not in names:
             raise unknown("state entry", name, names, f"contract {contract.name!r}")
-    seen = torch.tensor([names.index(name) for name in (names if state_entries is None else state_entries)])
+    entries = [entry for entry in contract.state if state_entries is None or entry.name in state_entries]
+    seen = torch.tensor([names.index(e.name) for e in entries if not e.periodic], dtype=torch.int64)
+    periodic = torch.tensor([names.index(e.name) for e in entries if e.periodic], dtype=torch.int64)
     references = [
         -1 if e.reference is None or not relative_actions else names.index(e.reference) for e in contract.action
     ]
     if relative_actions and all(reference < 0 for reference in references):
         raise InputError(f"contract {contract.name!r} names no reference for any action, so none can be made relative")
-    table = transitions.state[:, seen.long()]
-    if transitions.features is not None:
-        table = torch.cat([table, transitions.features], dim=1)
+    table = _table(transitions.state, transitions.features, seen, periodic)
     if not table.shape[1]:
         raise InputError("the policy would see nothing: no state entries and no camera")
     batch = transitions.all_actions()
     low, high = torch.from_numpy(contract.action_low), torch.from_numpy(contract.action_high)
     absolute = Preparation(
-        seen=seen.long(),
+        seen=seen,
+        periodic=periodic,
         mean=table.mean(0) if normalise else torch.zeros(table.shape[1]),
         std=table.std(0, correction=0) + 1e-3 if normalise else torch.ones(table.shape[1]),
         reference=torch.tensor(references),
@@ -160,3 +161,10 @@ def prepare_from(
             "scale": ((range_high - range_low) / 2).clamp(min=1e-6),
         }
     )
+
+
+def _table(state: Tensor, features: Tensor | None, seen: Tensor, periodic: Tensor) -> Tensor:
+    """What is seen, in its own units: (B, S) and (B, F) to (B, O)."""
+    angles = state[:, periodic]
+    parts = [state[:, seen], angles.sin(), angles.cos()]
+    return torch.cat(parts if features is None else [*parts, features], dim=1)

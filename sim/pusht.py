@@ -11,7 +11,7 @@ from pydantic import Field
 
 from episodes.contract import ActionEntry, Camera, Contract, StateEntry
 from episodes.typed import STRICT
-from sim.base import RENDER_SIZE, Task, check_size, entries
+from sim.base import RENDER_SIZE, Task, check_size
 from sim.cameras import check_cameras
 from sim.gaps import Gap
 
@@ -23,7 +23,10 @@ CAMERA = "image"
 GAP_KEYS = ("delay_steps", "gain", "obs_noise")
 """Gaps that mean something here: the block moves only while it is pushed; there is no gravity, mass or damping."""
 
-_STATE = [*entries("px", "agent_x", "agent_y", "block_x", "block_y"), *entries("rad", "block_angle")]
+_STATE = (
+    *(StateEntry(name, "px") for name in ("agent_x", "agent_y", "block_x", "block_y")),
+    StateEntry("block_angle", "rad", periodic=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class PushTTask(Task):
         self._env.reset(seed=0)
         contract = Contract(
             name="pusht",
-            state=tuple(StateEntry(*entry) for entry in _STATE),
+            state=_STATE,
             action=tuple(ActionEntry(f"target_{axis}", "px", 0.0, SIZE, f"agent_{axis}") for axis in "xy"),
             cameras=tuple(Camera(camera, *size) for camera in cameras),
             rate=float(self._env.control_hz),

@@ -10,7 +10,7 @@ from episodes.errors import InputError
 from episodes.importers.d4rl import D4RL
 from episodes.importers.diffusion_policy import DiffusionPolicy
 from episodes.importers.robomimic import Robomimic
-from episodes.importers.source import Importer, listed, reading
+from episodes.importers.source import Importer, listed, member_names, reading
 
 FORMATS: tuple[type[Importer], ...] = (Robomimic, DiffusionPolicy, D4RL)
 
@@ -70,9 +70,11 @@ def _detect_folder(path: Path) -> type[Importer]:
 
 def _detect_hdf5(path: Path) -> type[Importer]:
     with reading(path), h5py.File(path) as file:
-        names = list(file)
+        names = member_names(file)
         data = file.get("data")
-        demos = isinstance(data, h5py.Group) and any(isinstance(data.get(key), h5py.Group) for key in data)
+        demos = isinstance(data, h5py.Group) and any(
+            isinstance(data.get(key), h5py.Group) for key in member_names(data)
+        )
     if demos:
         return Robomimic
     if {"observations", "actions"} <= set(names):

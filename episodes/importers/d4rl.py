@@ -30,7 +30,7 @@ import numpy as np
 from episodes.contract import ActionEntry, Contract, StateEntry
 from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
-from episodes.importers.source import checked, choose_cameras, numbers, reading, reason, words
+from episodes.importers.source import checked, choose_cameras, member_names, numbers, reading, reason, words
 
 COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 GAP = 1e-6
@@ -155,7 +155,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...], dict[str,
         attributes: dict[str, str] = {}
     else:
         with reading(path), h5py.File(path) as file:
-            names = list(file)
+            names = member_names(file)
             # By the listed names: `in` and `get` would take a column whose link is damaged for one that is not there.
             columns = {name: np.asarray(file[name]) for name in COLUMNS if name in names}
             attributes = {key: value for key, value in file.attrs.items() if isinstance(value, str)}

@@ -33,13 +33,11 @@ from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
 from episodes.importers.images import camera, is_video, resized, to_uint8
 from episodes.importers.source import (
-    DAMAGE,
     checked,
     choose_cameras,
     listed,
     numbers,
     reading,
-    reason,
     safe_name,
     stamps,
 )
@@ -50,7 +48,7 @@ PUSHT = Contract(
     rate=10.0,
     state=(
         *(StateEntry(name, "px") for name in ("agent_x", "agent_y", "block_x", "block_y")),
-        StateEntry("block_angle", "rad"),
+        StateEntry("block_angle", "rad", periodic=True),
     ),
     action=(
         ActionEntry("target_x", "px", low=0.0, high=512.0, reference="agent_x"),
@@ -144,11 +142,8 @@ class DiffusionPolicy:
         """Shape (T, H, W, 3), uint8, at the contract's size."""
         rows = self._rows[self._videos[to.name]]
         out = np.empty((end - start, to.height, to.width, 3), np.uint8)
-        try:
-            for place, images in rows.pieces(start, end):
-                out[place] = resized(to_uint8(images, self._scale[to.name]), to)
-        except DAMAGE as error:
-            raise EpisodeError(f"{rows.name} cannot be read, damaged: {reason(error)}") from None
+        for place, images in rows.pieces(start, end):
+            out[place] = resized(to_uint8(images, self._scale[to.name]), to)
         return out
 
     def _tables(self, names: Sequence[str], rows: int) -> np.ndarray:

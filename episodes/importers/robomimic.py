@@ -36,7 +36,7 @@ from episodes.errors import InputError
 from episodes.importers import robomimic_names as names
 from episodes.importers.images import camera, resized
 from episodes.importers.robomimic_demo import SIM_STATE, Demo, Layout, in_order
-from episodes.importers.source import checked, choose_cameras, reading, stamps, words
+from episodes.importers.source import checked, choose_cameras, member_names, reading, stamps, words
 
 
 class Robomimic:
@@ -58,7 +58,8 @@ class Robomimic:
         self._path = path
         with reading(path), h5py.File(path) as file:
             data = file.require_group("data")
-            self._keys, attributes = in_order(list(data)), dict(data.attrs)
+            self._keys = in_order(member_names(data))
+            attributes = {key: data.attrs[key] for key in names.ENVIRONMENT if key in data.attrs}
         self._environment = names.read_environment(attributes, path)
         self._task = task or words(names.environment_name(self._environment))
         self._rate = names.control_rate(self._environment)

@@ -1,8 +1,7 @@
 """One demonstration of a robomimic file: what it has, and its arrays. Whatever is wrong with it is an EpisodeError."""
 
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import h5py
@@ -10,7 +9,7 @@ import numpy as np
 
 from episodes.episode import EpisodeError
 from episodes.importers.images import is_video
-from episodes.importers.source import DAMAGE, numbers, reason, safe_name
+from episodes.importers.source import damaged, member_names, numbers, safe_name
 
 SIM_STATE = "states"
 """The flattened MuJoCo state, which stands for observations in a file that has none."""
@@ -50,13 +49,13 @@ class Demo:
     """A group of `data/`."""
 
     def __init__(self, file: h5py.File, key: str) -> None:
-        with _reading(key):
+        with damaged(key):
             group = file[f"data/{key}"]
             if not isinstance(group, h5py.Group):
                 raise EpisodeError("not a group of arrays")
             self._group = group
             # What is there is decided by the listed names: `in` and `get` take a damaged link for nothing.
-            self._names = set(group)
+            self._names = set(member_names(group))
             self.layout = self._look()
 
     def actions(self) -> np.ndarray:
@@ -79,8 +78,8 @@ class Demo:
         """Whether `next_obs/` has everything that the layout observes."""
         if "next_obs" not in self._names:
             return False
-        with _reading("next_obs"):
-            there = set(self._group.require_group("next_obs"))
+        with damaged("next_obs"):
+            there = set(member_names(self._group.require_group("next_obs")))
         return there.issuperset([*layout.state, *(f"{name}_image" for name in layout.videos)])
 
     def state(self, layout: Layout, steps: int, *, final: bool) -> np.ndarray:
@@ -112,7 +111,7 @@ class Demo:
         state: dict[str, int] = {}
         videos: dict[str, tuple[int, ...]] = {}
         ignored = list(self._beside("obs"))
-        for key in sorted(observed):
+        for key in sorted(member_names(observed)):
             values = observed[key]
             if not isinstance(values, h5py.Dataset):
                 ignored.append(f"obs/{key}")
@@ -138,7 +137,7 @@ class Demo:
             raise EpisodeError(f"ragged: {name} has {len(values)} rows for {steps} actions")
         if not final:
             return values
-        with _reading(f"next_obs/{key}"):
+        with damaged(f"next_obs/{key}"):
             following = self._group[f"next_obs/{key}"]
             if not isinstance(following, h5py.Dataset) or following.shape != values.shape:
                 shape = getattr(following, "shape", "that of a group")
@@ -146,19 +145,10 @@ class Demo:
             return np.concatenate([values, np.asarray(following[-1:])])
 
     def _rows(self, key: str) -> np.ndarray:
-        with _reading(key):
+        with damaged(key):
             return np.asarray(self._group[key])
 
 
 def in_order(keys: Collection[str]) -> list[str]:
     """`demo_2` before `demo_10`."""
     return sorted(keys, key=lambda key: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", key)])
-
-
-@contextmanager
-def _reading(key: str) -> Iterator[None]:
-    """Damage inside one demonstration costs that demonstration, not the file."""
-    try:
-        yield
-    except DAMAGE as error:
-        raise EpisodeError(f"{key} cannot be read, damaged: {reason(error)}") from None

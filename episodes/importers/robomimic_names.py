@@ -10,6 +10,9 @@ from episodes.contract import ActionEntry, StateEntry
 from episodes.errors import InputError
 from episodes.importers.source import safe_name
 
+ENVIRONMENT = ("env_args", "env_info", "env")
+"""The attributes of `data/` that say which environment was recorded."""
+
 _AXES = {3: ("x", "y", "z"), 4: ("x", "y", "z", "w")}
 
 _SUFFIXES = (

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
+import h5py
 import numpy as np
 
 from episodes.contract import Contract, contract_from
@@ -33,8 +34,8 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What the HDF5, zip and zarr libraries raise on a damaged file. Only calls into them stand under `reading`, so that
-a mistake of ours is not told as damage."""
+"""What the HDF5, zip and zarr libraries raise on a damaged file. Only looking into files stands under `reading` and
+`damaged`, so that a mistake of ours is not told as damage."""
 
 
 class Importer(Protocol):
@@ -74,6 +75,15 @@ def reading(where: Path | str) -> Iterator[None]:
         raise InputError(f"{where}: cannot be read, damaged or cut short: {reason(error)}") from None
 
 
+@contextmanager
+def damaged(what: str) -> Iterator[None]:
+    """Turn the same into an EpisodeError: damage inside one episode costs that episode, not the file."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise EpisodeError(f"{what} cannot be read, damaged: {reason(error)}") from None
+
+
 def reason(error: BaseException) -> str:
     """An error's message on one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -84,6 +94,11 @@ def listed(names: Iterable[str], most: int = 6) -> str:
     names = sorted(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def member_names(group: h5py.Group) -> list[str]:
+    """Names of what is in an HDF5 group. One that is not UTF-8, which h5py gives as bytes, is written with escapes."""
+    return [name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name) for name in group]
 
 
 def words(camel: str) -> str:

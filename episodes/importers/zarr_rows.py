@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from episodes.importers.source import damaged
+
 BLOCK_ROWS = 64
 """Least number of rows to read at once: with one image a chunk, many chunks are decoded together."""
 
@@ -38,12 +40,16 @@ class Rows:
         """The rows from `start` up to `stop` in pieces: where each lies relative to `start`, and its values.
 
         The last block that was decoded is kept, because the next episode mostly begins in it.
+
+        Raises:
+            EpisodeError: where a chunk is damaged.
         """
         for block in range(start // self._block, -(-stop // self._block)):
             offset = block * self._block
             if self._held is None or self._held[0] != block:
                 self._held = None  # Let go of the old block before the new one takes as much memory.
-                self._held = (block, np.asarray(self._array[offset : offset + self._block]))
+                with damaged(self.name):
+                    self._held = (block, np.asarray(self._array[offset : offset + self._block]))
             first, last = max(start, offset), min(stop, offset + self._block)
             yield slice(first - start, last - start), self._held[1][first - offset : last - offset]
 

@@ -1,0 +1,187 @@
+"""How well each method learns: Lift from a fixed store of mixed quality, Push-T from human demonstrations.
+
+    python benchmarks/learning.py lift --out runs/learning
+    python benchmarks/learning.py pusht --out runs/learning
+
+Every (method, seed) is a job that writes one JSON file; a second call does only what is missing. Stores, seeds and
+budgets are fixed here, before the methods run. The table gives each method's mean with a bootstrap interval over seeds
+and episodes, and paired differences on the same evaluation seeds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from episodes.importers import open_source
+from episodes.importing import import_into
+from episodes.store import Store
+from finetune.config import resolve
+from finetune.evaluate import evaluate
+from finetune.intervals import paired_difference
+from finetune.online import OnlineConfig, finetune, seeds_of_collection
+from finetune.pretrain import pretrain
+from finetune.run import Run
+from policies.policy import Policy
+from sim.collect import collect
+from sim.labels import env_labels
+from sim.operators import make_operator
+from sim.task import make_task
+
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How one policy comes to be: pretrained with settings, or fine-tuned from another method's."""
+
+    algorithm: str = ""
+    settings: dict[str, Any] | None = None
+    preset: str | None = None
+    parent: str = ""
+    online: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    task: str
+    measure: str
+    """Per-episode outcome that is compared: `success` or `best_reward`."""
+    evaluation_episodes: int
+    make_store: Callable[[Path], None]
+    methods: dict[str, Method]
+    comparisons: tuple[tuple[str, str], ...]
+
+
+def lift_store(path: Path) -> None:
+    """100 episodes by the scripted operator, quality drawn uniformly from [0, 1]."""
+    task = make_task("lift-quick")
+    store = Store.create(path, task.contract)
+    for episode in collect(task, lambda q: make_operator("scripted", task, q), seeds_of_collection(0, 100)):
+        store.append([episode])
+    store.write_labels(env_labels(store.snapshot(), task, "env"))
+
+
+def pusht_store(path: Path) -> None:
+    """206 human demonstrations without their images, labelled with coverage."""
+    folder = Path(os.environ.get("FIRSTHAND_DATA", "../shared/data"))
+    import_into(open_source(folder / "pusht" / "pusht_cchi_v7_replay.zarr", cameras=()), path)
+    store = Store.open(path)
+    store.write_labels(env_labels(store.snapshot(), make_task("pusht"), "env"))
+
+
+CHUNKS = {"chunk": 8, "relative_actions": True}
+
+STUDIES = {
+    "lift": Study(
+        task="lift-quick",
+        measure="success",
+        evaluation_episodes=100,
+        make_store=lift_store,
+        methods={
+            "bc": Method("bc", {"steps": 20_000}),
+            "iql": Method("iql", {"steps": 20_000}, preset="sparse"),
+            "iql-online": Method(parent="iql", online={"episodes": 200}),
+        },
+        comparisons=(("iql", "bc"), ("iql-online", "iql")),
+    ),
+    "pusht": Study(
+        task="pusht",
+        measure="best_reward",
+        evaluation_episodes=50,
+        make_store=pusht_store,
+        methods={
+            "bc-one-step": Method("bc", {"steps": 30_000, "relative_actions": True}),
+            "bc": Method("bc", {"steps": 30_000, **CHUNKS}),
+            "iql": Method("iql", {"steps": 30_000, "inverse_temperature": 1.0, **CHUNKS}),
+            "iql-online": Method(parent="iql", online={"episodes": 50}),
+        },
+        comparisons=(("bc", "bc-one-step"), ("iql", "bc"), ("iql-online", "iql")),
+    ),
+}
+
+
+def run_job(study: Study, name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train one method with one seed and evaluate it, deterministically and stochastically."""
+    method, store, run_path = study.methods[name], folder / "store", folder / f"{name}-{seed}"
+    began = time.monotonic()
+    if method.parent:
+        config = OnlineConfig(task=study.task, seed=seed, **(method.online or {}))
+        if not (run_path / "last").exists():
+            finetune(folder / f"{method.parent}-{seed}", run_path, config)
+    elif not (run_path / "last").exists():
+        train = resolve(method.algorithm, method.preset, {"labels": "env", "seed": seed}, method.settings or {})
+        pretrain(store, run_path, train)
+    learned = time.monotonic() - began
+    task, outcome = make_task(study.task), {}
+    for mode, deterministic in (("deterministic", True), ("stochastic", False)):
+        policy = Policy.load(Run.open(run_path).last, deterministic=deterministic)
+        result = evaluate(task, policy, study.evaluation_episodes)
+        Run.open(run_path).save_evaluation(f"{study.task}-{mode}", result.summary())
+        outcome[mode] = getattr(result, study.measure).tolist()
+    return {**outcome, "seconds": learned, "machine": platform.processor() or platform.machine()}
+
+
+def table(study: Study, folder: Path) -> str:
+    """What has been measured so far, as Markdown."""
+    results: dict[str, dict[int, dict[str, Any]]] = {}
+    for name in study.methods:
+        found = {seed: folder / f"{name}-{seed}.json" for seed in SEEDS}
+        results[name] = {seed: json.loads(file.read_text()) for seed, file in found.items() if file.exists()}
+    lines = [f"| method | {study.measure} per seed | mean [95 %] | stochastic |", "|---|---|---|---|"]
+    for name, seeds in results.items():
+        if len(seeds) < len(SEEDS):
+            lines.append(f"| {name} | owed ({len(seeds)} of {len(SEEDS)} seeds) | | |")
+            continue
+        columns = {mode: [np.array(seeds[seed][mode]) for seed in SEEDS] for mode in ("deterministic", "stochastic")}
+        zeros = [np.zeros_like(values) for values in columns["deterministic"]]
+        cells = []
+        for values in columns.values():
+            mean, low, high = paired_difference(values, zeros)
+            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        per_seed = ", ".join(f"{values.mean():.3f}" for values in columns["deterministic"])
+        lines.append(f"| {name} | {per_seed} | {cells[0]} | {cells[1]} |")
+    lines.append("")
+    for ours, theirs in study.comparisons:
+        if min(len(results[ours]), len(results[theirs])) < len(SEEDS):
+            continue
+        first, second = ([np.array(results[who][seed]["deterministic"]) for seed in SEEDS] for who in (ours, theirs))
+        mean, low, high = paired_difference(first, second)
+        verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
+        lines.append(f"- {ours} - {theirs}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]: {ours} {verdict} {theirs}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", action="append", help="these methods only")
+    options = parser.parse_args()
+    study, folder = STUDIES[options.study], options.out / options.study
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "store").exists():
+        study.make_store(folder / "store")
+    for name in study.methods:
+        for seed in SEEDS:
+            file = folder / f"{name}-{seed}.json"
+            if file.exists() or (options.only and name not in options.only):
+                continue
+            file.write_text(json.dumps(run_job(study, name, seed, folder)))
+            print(table(study, folder), flush=True)
+    print(table(study, folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
