@@ -19,7 +19,7 @@ Result = tuple[dict[str, Any] | list[Any], str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 where what was given cannot be used."""
+    """Run one command. Returns 0; 2 where what was given cannot be used; 1 where the doctor misses what is needed."""
     options = _parser().parse_args(arguments)
     try:
         document, text = options.command(options)
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("firsthand: interrupted; what was complete is kept", file=sys.stderr)
         return 130
     print(json.dumps(document) if options.json else text)
-    return 1 if options.command is _doctor and not all(check["ok"] for check in document) else 0
+    return 1 if options.command is _doctor and not options.healthy else 0
 
 
 def _import(options: argparse.Namespace) -> Result:
@@ -200,9 +200,10 @@ def _report(options: argparse.Namespace) -> Result:
 
 
 def _doctor(options: argparse.Namespace) -> Result:
-    from episodes.doctor import checks
+    from episodes.doctor import checks, healthy
 
     found = checks()
+    options.healthy = healthy(found)
     lines = []
     for check in found:
         lines.append(f"{'ok ' if check.ok else 'NOT'}  {check.name}: {check.detail}")
