@@ -39,7 +39,10 @@ class Sampler:
 
 def shares(batch_size: int, fractions: Sequence[float]) -> list[int]:
     """Whole counts that sum to `batch_size`, as near to the fractions as whole counts can be (largest remainder)."""
-    exact = [batch_size * fraction / sum(fractions) for fraction in fractions]
+    total = sum(fractions)
+    if not (all(fraction >= 0 for fraction in fractions) and 0 < total < float("inf")):
+        raise InputError(f"fractions of a batch: got {list(fractions)}, expected none below zero and one above it")
+    exact = [batch_size * fraction / total for fraction in fractions]
     counts = [int(value) for value in exact]
     by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
     for i in by_remainder[: batch_size - sum(counts)]:

@@ -33,6 +33,9 @@ VERSION = 1
 ROWS_PER_CHUNK = 1024
 """Of flat columns. An append rewrites the part-filled last chunk, so it must stay small."""
 
+LOCK_TIMEOUT = 300.0
+"""How long a writer waits for another before it gives up with an error [s]; a commit takes milliseconds to seconds."""
+
 MANIFEST_FRAMES = 4096
 """Image chunks listed in one manifest: an append rewrites the last manifest only."""
 
@@ -204,7 +207,7 @@ class Store:
         # Advisory, by the kernel: a holder that is killed lets go at once. Who waits looks often, or a writer with many
         # commits in a row (an import) would keep the others (a recorder) out for seconds.
         try:
-            with FileLock(self.path / "writer.lock").acquire(poll_interval=0.005):
+            with FileLock(self.path / "writer.lock", timeout=LOCK_TIMEOUT).acquire(poll_interval=0.005):
                 yield
         except (OSError, icechunk.IcechunkError) as error:
             raise StoreError(

@@ -46,7 +46,7 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
 def _origin(store_path: Path, snapshot: Snapshot, config: TrainConfig, transitions: Transitions) -> dict[str, Any]:
     covered = int(snapshot.labels(config.labels).covered.sum())
     return {
-        "store": str(store_path),
+        "store": str(store_path.resolve()),
         "snapshot": snapshot.id,
         "labels": config.labels,
         "episodes": covered,

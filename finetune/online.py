@@ -91,7 +91,7 @@ def finetune(
         run_path,
         {
             "kind": "finetune",
-            "parent": str(parent),
+            "parent": str(parent.resolve()),
             "parent_checkpoint": saved.hash,
             "online": plain(config),
             "train": plain(train),
