@@ -321,7 +321,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
     sub.add_argument("--algorithm", metavar="NAME", help="iql (default) or bc")
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
-    sub.add_argument("--preset", metavar="NAME", help="sparse, or the published locomotion, antmaze, adroit")
+    sub.add_argument("--preset", metavar="NAME", help="sparse, demonstrations, locomotion, antmaze, adroit")
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
     sub.add_argument("--steps", type=int, help="updates")
     sub.add_argument("--chunk", type=int, help="actions chosen at a time")

@@ -83,9 +83,6 @@ def pusht_store(path: Path) -> None:
     store.write_labels(env_labels(store.snapshot(), make_task("pusht"), "env"))
 
 
-HUMAN = {"relative_actions": True, "hidden": [512, 512], "dropout": 0.1}
-"""For human demonstrations: wide and with dropout, since 206 episodes are few and no two are alike."""
-
 STUDIES = {
     "lift": Study(
         task="lift-quick",
@@ -93,8 +90,8 @@ STUDIES = {
         evaluation_episodes=100,
         make_store=lift_store,
         methods={
-            "bc": Method("bc", {"steps": 20_000}),
-            "iql": Method("iql", {"steps": 20_000}, preset="sparse"),
+            "bc": Method("bc", {"steps": 15_000}, preset="sparse"),
+            "iql": Method("iql", {"steps": 15_000}, preset="sparse"),
             "iql-online": Method(parent="iql", online={"episodes": 200}),
         },
         comparisons=(("iql", "bc"), ("iql-online", "iql")),
@@ -105,9 +102,9 @@ STUDIES = {
         evaluation_episodes=50,
         make_store=pusht_store,
         methods={
-            "bc-one-step": Method("bc", {"steps": 20_000, **HUMAN}),
-            "bc": Method("bc", {"steps": 20_000, "chunk": 8, **HUMAN}),
-            "iql": Method("iql", {"steps": 8_000, "chunk": 8, "reward_scale": 0.1, **HUMAN}),
+            "bc-one-step": Method("bc", {"chunk": 1, "relative_actions": True}, "demonstrations"),
+            "bc": Method("bc", {"relative_actions": True}, "demonstrations"),
+            "iql": Method("iql", {"steps": 8_000, "reward_scale": 0.1, "relative_actions": True}, "demonstrations"),
             "iql-online": Method(parent="iql", online={"episodes": 15}),
         },
         comparisons=(("bc", "bc-one-step"), ("iql", "bc"), ("iql-online", "iql")),

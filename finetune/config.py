@@ -54,7 +54,14 @@ class TrainConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "sparse": {"expectile": 0.9, "inverse_temperature": 10.0, "reward_bias": -1.0},
+    "sparse": {
+        "expectile": 0.9,
+        "inverse_temperature": 10.0,
+        "dropout": 0.1,
+        "reward_bias": -1.0,
+        "discount": 0.95,
+    },
+    "demonstrations": {"chunk": 8, "hidden": [512, 512], "dropout": 0.1},
     "locomotion": {"expectile": 0.7, "inverse_temperature": 3.0, "normalise": False, "steps": 1_000_000},
     "antmaze": {
         "expectile": 0.9,
@@ -71,8 +78,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 1_000_000,
     },
 }
-"""`sparse`: success in {0, 1}, as the tasks here reward it. The others are the published IQL settings; `locomotion`
-also wants `reward_scale` at 1000 / (best return - worst return) of the store."""
+"""`sparse`: success in {0, 1}, as the tasks here reward it, in episodes of some tens of steps. A failure that runs into
+the time limit is worth -1 / (1 - discount) in the end, and at 0.99 learning that takes longer than there is; for longer
+episodes give a larger discount and more updates. `demonstrations`: few episodes by humans, no two alike
+(measured on Push-T). The others are the published IQL settings; `locomotion` also wants `reward_scale` at 1000 / (best
+return - worst return) of the store."""
 
 
 def resolve(
