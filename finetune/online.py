@@ -45,6 +45,8 @@ class OnlineConfig:
     """Made after each episode, this many for each of its steps."""
     offline_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Of every batch, exactly."""
+    actor_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of the policy while online; the pretraining's, before its decay, where None."""
     warm_up_episodes: Annotated[int, Field(ge=1)] = 1
     """Episodes before the first update."""
     seed: Annotated[int, Field(ge=0, lt=100_000)] = 0
@@ -83,7 +85,7 @@ def finetune(
     # Whatever can be refused is refused before the run's folder is made.
     Run.check_free(run_path)
     choose_device(train.device)
-    saved = _beginning(parent)
+    saved = _beginning(parent, config)
     task = make_task(config.task, cameras=_cameras(saved), image_size=saved.image_size, gap=config.gap or None)
     check_fits(saved.contract, saved.camera, task)
     data = load_offline(Path(parent_config["data"]["store"]), train, parent_config["data"]["snapshot"])
@@ -112,7 +114,7 @@ def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = 
     if run.has_checkpoint():
         saved = load_checkpoint(run.last)
     else:
-        saved = _beginning(Path(written["parent"]))
+        saved = _beginning(Path(written["parent"]), config)
         if saved.hash != written["parent_checkpoint"]:
             raise InputError(f"{run_path}: its parent {written['parent']} has changed since; begin a new run")
     data = load_offline(Path(written["data"]["store"]), train, written["data"]["snapshot"])
@@ -244,11 +246,14 @@ class _Session:
         self.run.mark_last(number)
 
 
-def _beginning(parent: Path) -> Checkpoint:
+def _beginning(parent: Path, config: OnlineConfig) -> Checkpoint:
     """The parent's newest checkpoint, as an online run begins with it: the learner alone, whatever else it was."""
     saved = load_checkpoint(Run.open(parent).last)
     # Online, the actor's learning rate stays up: the offline schedule has come down to zero.
     saved.algorithm.decay_steps = None
+    if config.actor_learning_rate is not None:
+        rates = {"actor_learning_rate": config.actor_learning_rate}
+        saved.algorithm.config = replace(saved.algorithm.config, **rates)
     return replace(saved, beside={}, note={})
 
 

@@ -28,6 +28,8 @@ class IQLConfig:
     target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
     """Of the exponential moving average that the target critics are."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
+    actor_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of the policy; `learning_rate` where None."""
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = (256, 256)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of the policy's hidden layers."""
@@ -96,7 +98,8 @@ class IQL(Algorithm):
         target_q = self.target_q(prepared)
         value_loss, value_info = self.value_loss(prepared, target_q)
         descend(self.optimisers["value"], value_loss)
-        self.optimisers["actor"].param_groups[0]["lr"] = cosine(self.config.learning_rate, self.step, self.decay_steps)
+        actor_rate = self.config.actor_learning_rate or self.config.learning_rate
+        self.optimisers["actor"].param_groups[0]["lr"] = cosine(actor_rate, self.step, self.decay_steps)
         actor_loss, actor_info = self.actor_loss(prepared, target_q)
         descend(self.optimisers["actor"], actor_loss)
         critic_loss, critic_info = self.critic_loss(prepared)
