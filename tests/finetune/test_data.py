@@ -1,0 +1,128 @@
+"""What a run learns from: covered episodes, a pinned snapshot, features of a camera."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from episodes.episode import Episode
+from episodes.errors import InputError
+from episodes.labels import LabelSet
+from episodes.store import Store
+from finetune.data import load_offline
+from finetune.pretrain import pretrain
+from finetune.run import Run
+from policies.checkpoint import load_checkpoint
+from policies.policy import Policy
+
+
+def test_episodes_that_a_label_set_does_not_cover_are_left_out_and_counted(store, config):
+    opened = Store.open(store)
+    snapshot = opened.snapshot()
+    covered = np.ones(snapshot.episodes, bool)
+    covered[[0, 7]] = False
+    opened.write_labels(LabelSet("env", {"reward": np.ones(snapshot.steps, np.float32)}, covered))
+    opened.append([snapshot.episode(3)])
+    data = load_offline(store, config(labels="env", chunk=1))
+    assert (data.origin["episodes"], data.origin["unlabelled_episodes"]) == (58, 3)
+    lengths = np.diff(snapshot.step_ends, prepend=0)
+    assert len(data.transitions) == data.origin["transitions"] == lengths[covered].sum()
+
+
+def test_the_snapshot_is_pinned_against_cleaning_up(store, config):
+    opened = Store.open(store)
+    first = load_offline(store, config())
+    opened.append([opened.snapshot().episode(0)])
+    opened.collect_garbage(grace=timedelta(0))
+    again = load_offline(store, config(), first.origin["snapshot"])
+    assert again.origin == first.origin
+    assert len(load_offline(store, config()).transitions) > len(again.transitions)
+
+
+def test_labels_decide_the_reward(store, config):
+    opened = Store.open(store)
+    snapshot = opened.snapshot()
+    reward = np.arange(snapshot.steps, dtype=np.float32)
+    opened.write_labels(LabelSet("count", {"reward": reward}, np.ones(snapshot.episodes, bool)))
+    settings = config(labels="count", chunk=1, reward_scale=2.0, reward_bias=-1.0)
+    batch = load_offline(store, settings).transitions.all_actions()
+    assert batch.reward.tolist() == (2 * reward - 1).tolist()
+
+
+class Brightness:
+    """An encoder of one feature."""
+
+    name = "brightness"
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        return frames.reshape(len(frames), -1).mean(1, keepdims=True).astype(np.float32)
+
+
+@pytest.fixture
+def seen(walk, tmp_path, monkeypatch):
+    """A store of walks with a camera, and a cheap encoder under every name."""
+    from sim.operators import RandomOperator
+    from sim.rollout import rollout
+
+    for module in ("finetune.data", "policies.policy"):
+        monkeypatch.setattr(f"{module}.load_encoder", lambda name: Brightness())
+    task = walk(cameras=("eye",))
+    opened = Store.create(tmp_path / "seen", task.contract)
+    opened.append([rollout(task, RandomOperator(task), seed) for seed in range(6)])
+    return tmp_path / "seen"
+
+
+def test_a_camera_stands_beside_the_state_all_the_way(seen, walk, walks, tmp_path, config, same_run):
+    """Pretrained, saved, loaded, acting, fine-tuned and resumed with frozen features."""
+    from finetune.evaluate import evaluate
+    from finetune.online import OnlineConfig, finetune, resume
+
+    pretrain(seen, tmp_path / "run", config(camera="eye", chunk=1, state_entries=["y"]))
+    saved = load_checkpoint(Run.open(tmp_path / "run").last)
+    assert saved.algorithm.preparation.observation_size == 2
+    assert (saved.camera, saved.encoder, saved.image_size) == ("eye", "efficientnet_lite0", (4, 6))
+    frames = Store.open(seen).snapshot().images("eye")
+    assert saved.algorithm.preparation.mean[1].item() == pytest.approx(frames.mean(), rel=1e-4)
+    policy = Policy.load(Run.open(tmp_path / "run").last)
+    assert evaluate(walk(cameras=("eye",)), policy, 2).lengths.min() > 0
+    online = OnlineConfig(task="walk", episodes=4, checkpoint_every=2)
+    finetune(tmp_path / "run", tmp_path / "whole", online)
+    assert Store.open(tmp_path / "whole" / "episodes").snapshot().images("eye").shape[1:] == (4, 6, 3)
+
+    def progress(items):
+        yield from list(items)[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(tmp_path / "run", tmp_path / "killed", online, progress)
+    resume(tmp_path / "killed")
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_an_unknown_camera_is_refused_before_any_encoder_is_loaded(seen, config, monkeypatch):
+    monkeypatch.setattr("finetune.data.load_encoder", lambda name: pytest.fail("loaded"))
+    with pytest.raises(InputError, match=r"unknown camera 'eyes' in .*; did you mean 'eye'\? known: eye"):
+        load_offline(seen, config(camera="eyes"))
+
+
+def test_an_unlabelled_step_in_a_covered_episode_is_refused(store, config):
+    opened = Store.open(store)
+    snapshot = opened.snapshot()
+    reward = np.zeros(snapshot.steps, np.float32)
+    reward[2] = np.nan
+    opened.write_labels(LabelSet("holes", {"reward": reward}, np.ones(snapshot.episodes, bool)))
+    with pytest.raises(InputError, match="covers episode 0"):
+        load_offline(store, config(labels="holes"))
+
+
+def test_an_episode_without_its_last_observation_gives_one_transition_less(tmp_path, walk, config):
+    opened = Store.create(tmp_path / "store", walk().contract)
+    episode = Episode(
+        state=np.zeros((3, 2), np.float32),
+        action=np.zeros((3, 2), np.float32),
+        terminated=False,
+        truncated=True,
+        reward=np.zeros(3, np.float32),
+    )
+    opened.append([episode])
+    assert len(load_offline(tmp_path / "store", config(chunk=1)).transitions) == 2

@@ -1,0 +1,129 @@
+"""A policy at work: chunks in order, replanning, seeds."""
+
+import numpy as np
+import pytest
+import torch
+
+from episodes.episode import Source
+from policies.bc import BC, BCConfig
+from policies.checkpoint import save_checkpoint
+from policies.policy import Policy
+
+
+def learner(preparation, chunk: int = 3) -> BC:
+    return BC(BCConfig(hidden=(16,)), preparation(chunk=chunk), seed=0)
+
+
+def observation(seed: int) -> dict[str, np.ndarray]:
+    return {"state": np.random.default_rng(seed).normal(size=3).astype(np.float32)}
+
+
+def chosen(algorithm: BC, seed: int) -> np.ndarray:
+    return algorithm.act(torch.from_numpy(observation(seed)["state"]).unsqueeze(0))[0].numpy()
+
+
+def test_a_chunk_is_carried_out_in_order_before_the_next_is_chosen(preparation):
+    algorithm = learner(preparation)
+    policy = Policy(algorithm)
+    policy.reset(0)
+    acted = [policy.act(observation(step)) for step in range(7)]
+    # What is seen at steps 0, 3 and 6 decides; what is seen in between does not.
+    expected = [*chosen(algorithm, 0), *chosen(algorithm, 3), chosen(algorithm, 6)[0]]
+    np.testing.assert_array_equal(np.array(acted), np.array(expected))
+    assert acted[0].shape == (2,) and acted[0].dtype == np.float32
+    assert not np.array_equal(expected[0], expected[3])
+
+
+def test_reset_forgets_the_plan(preparation):
+    algorithm = learner(preparation)
+    policy = Policy(algorithm)
+    policy.reset(0)
+    policy.act(observation(0))
+    policy.reset(0)
+    np.testing.assert_array_equal(policy.act(observation(5)), chosen(algorithm, 5)[0])
+
+
+def test_a_deterministic_policy_takes_the_mean_whatever_the_seed(preparation):
+    policy = Policy(learner(preparation, 1))
+    actions = []
+    for seed in (1, 2):
+        policy.reset(seed)
+        actions.append([policy.act(observation(0)) for _ in range(2)])
+    assert np.ptp(actions, axis=(0, 1)).max() == 0
+
+
+def test_a_stochastic_policys_draws_follow_from_the_seed(preparation):
+    policy = Policy(learner(preparation, 1), deterministic=False)
+
+    def episode(seed: int) -> np.ndarray:
+        policy.reset(seed)
+        return np.array([policy.act(observation(0)) for _ in range(4)])
+
+    first, again, other = episode(1), episode(1), episode(2)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first[0], first[1])
+
+
+def test_actions_are_within_the_limits_however_wide_the_policys_spread(preparation):
+    algorithm = learner(preparation, 1)
+    algorithm.actor.log_std.data.fill_(2.0)
+    policy = Policy(algorithm, deterministic=False)
+    policy.reset(0)
+    actions = np.array([policy.act(observation(0)) for _ in range(100)])
+    assert np.abs(actions).max() == 1.0
+
+
+def test_a_sample_is_the_gaussians_not_the_mean(preparation):
+    algorithm = learner(preparation, 1)
+    algorithm.actor.log_std.data.fill_(-3.0)
+    state = torch.zeros(4000, 3)
+    sampled = algorithm.act(state, generator=torch.Generator().manual_seed(0))[:, 0]
+    mean = algorithm.act(state)[0, 0]
+    np.testing.assert_allclose(sampled.mean(0), mean, atol=0.01)
+    np.testing.assert_allclose(sampled.std(0), np.exp([-3.0, -3.0]), rtol=0.05)
+
+
+def test_a_saved_policy_is_named_by_the_first_64_bits_of_its_hash(preparation, contract, tmp_path):
+    digest = save_checkpoint(tmp_path / "c", learner(preparation), contract)
+    policy = Policy.load(tmp_path / "c")
+    assert policy.policy_hash == int(digest[:16], 16) != 0
+    assert policy.contract == contract
+    assert policy.source == Source.POLICY
+    assert Policy(learner(preparation)).policy_hash is None
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_loaded_policy_acts_as_the_one_that_was_saved(deterministic, preparation, contract, tmp_path):
+    algorithm = learner(preparation)
+    save_checkpoint(tmp_path / "c", algorithm, contract)
+    loaded = Policy.load(tmp_path / "c", deterministic=deterministic)
+    policies = [Policy(algorithm, deterministic=deterministic), loaded]
+    for policy in policies:
+        policy.reset(4)
+    for step in range(5):
+        np.testing.assert_array_equal(*(policy.act(observation(step)) for policy in policies))
+
+
+class Brightness:
+    """An encoder that says how bright a frame is."""
+
+    def encode(self, frames: np.ndarray) -> np.ndarray:
+        return frames.reshape(len(frames), -1).mean(1, keepdims=True).astype(np.float32)
+
+
+def test_a_policy_with_a_camera_sees_that_cameras_features_beside_the_state(preparation):
+    algorithm = BC(BCConfig(hidden=(16,)), preparation(state=3), seed=0)
+    # Two state entries and one feature.
+    algorithm.preparation = type(algorithm.preparation)(
+        **(algorithm.preparation.tensors() | {"seen": torch.tensor([0, 2])})
+    )
+    policy = Policy(algorithm, camera="wrist", encoder=Brightness())
+    policy.reset(0)
+    frame = np.ones((4, 4, 3), np.uint8)
+    seen = observation(0) | {"image/wrist": 7 * frame, "image/front": 9 * frame}
+    features = torch.tensor([[7.0]])
+    expected = algorithm.act(torch.from_numpy(seen["state"]).unsqueeze(0), features)[0, 0].numpy()
+    np.testing.assert_array_equal(policy.act(seen), expected)
+    policy.reset(0)
+    assert not np.array_equal(policy.act(seen | {"image/wrist": 200 * frame}), expected)
