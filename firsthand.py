@@ -23,23 +23,32 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         document, text = options.command(options)
+        print(json.dumps(document, allow_nan=False) if options.json else text, flush=True)
     except InputError as error:
         print(f"firsthand: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"firsthand: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("firsthand: interrupted; what was complete is kept", file=sys.stderr)
         return 130
-    print(json.dumps(document) if options.json else text)
     return 1 if options.command is _doctor and not options.healthy else 0
 
 
 def _import(options: argparse.Namespace) -> Result:
+    from episodes.contract import read_contract
     from episodes.importers import open_source
     from episodes.importing import import_into
 
     cameras = () if options.no_camera else options.camera
+    contract = read_contract(options.contract) if options.contract else None
     source = open_source(options.source, task=options.task, cameras=cameras, image_size=options.image_size)
-    result = import_into(source, options.store, _bar("episodes", len(source)))
+    result = import_into(source, options.store, _bar("episodes", len(source)), contract)
     lines = [f"{options.source} is {source.format}"]
     lines += [f"  left out {each['episode']}: {each['reason']}" for each in result.left_out]
     if source.ignored:
@@ -134,7 +143,13 @@ def _evaluate(options: argparse.Namespace) -> Result:
     if policy.contract is not None:
         check_fits(policy.contract, policy.camera, task)
     name = "-".join(
-        [task.name.replace(":", "-"), *(["stochastic"] if options.stochastic else []), *_words(options.gap)]
+        [
+            task.name.replace(":", "-"),
+            *(["stochastic"] if options.stochastic else []),
+            *_words(options.gap),
+            *([] if options.seed is None else [f"seed{options.seed}"]),
+            str(options.episodes),
+        ]
     )
     summary = evaluate(
         task,
@@ -298,10 +313,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("doctor", _doctor, "What is installed, and what to do about what is missing.")
 
-    sub = command("import", _import, "Bring logs of any known format into a store.")
+    sub = command("import", _import, "Bring logs of a known format into a store.")
     sub.add_argument("source", type=Path, metavar="SRC")
     sub.add_argument("store", type=Path, metavar="STORE")
     sub.add_argument("--task", default="", metavar="TEXT", help="what was to be done, in words")
+    sub.add_argument("--contract", type=Path, metavar="FILE", help="names, units and limits for the source's numbers")
     cameras = sub.add_mutually_exclusive_group()
     cameras.add_argument("--camera", action="append", metavar="NAME", help="only these cameras (default: all)")
     cameras.add_argument("--no-camera", action="store_true")

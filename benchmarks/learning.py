@@ -105,7 +105,7 @@ STUDIES = {
             "bc-one-step": Method("bc", {"chunk": 1, "relative_actions": True}, "demonstrations"),
             "bc": Method("bc", {"relative_actions": True}, "demonstrations"),
             "iql": Method("iql", {"steps": 8_000, "reward_scale": 0.1, "relative_actions": True}, "demonstrations"),
-            "iql-online": Method(parent="iql", online={"episodes": 15, "actor_learning_rate": 3e-5}),
+            "iql-online": Method(parent="iql", online={"episodes": 15, "offline_share": 0.9}),
         },
         comparisons=(("bc", "bc-one-step"), ("iql", "bc"), ("iql-online", "iql")),
     ),

@@ -122,7 +122,8 @@ class Contract:
     def layout_difference(self, other: "Contract") -> str | None:
         """The first way in which two contracts' steps cannot share a store, in words; None where they can.
 
-        Limits, rate and the contract's name may differ: they do not change what the numbers mean.
+        Limits may differ: they do not change what the numbers mean. A rate does, because displacements are per step;
+        and names do, because two robots' entries may be called the same.
         """
         for kind, mine, theirs in (
             ("state", _named(self.state), _named(other.state)),
@@ -134,6 +135,9 @@ class Contract:
             for index, (a, b) in enumerate(zip(mine, theirs, strict=True)):
                 if a != b:
                     return f"{kind} entry {index} is {a} against {b}"
+        for what, own, others in (("name", self.name, other.name), ("rate", self.rate, other.rate)):
+            if own != others:
+                return f"{what} {own!r} against {others!r}"
         return None
 
 

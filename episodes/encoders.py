@@ -1,11 +1,12 @@
 """Frozen image encoders: camera frames to feature vectors, once, so that learners never see pixels.
 
-The torch libraries are imported only when an encoder is asked for.
+timm and open_clip are imported only when an encoder is asked for.
 """
 
 import importlib
 import sys
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,8 @@ class Encoder:
     mean: torch.Tensor
     """Shape (3, 1, 1), of pixels in [0, 1]."""
     std: torch.Tensor
+    weights: str
+    """The first 16 hexadecimal digits of the SHA-256 of the file of weights: features are kept under it."""
     size: int | None
     """Side of the square that frames are resized to; None where the network takes any size."""
 
@@ -62,14 +65,14 @@ def load_encoder(name: str) -> Encoder:
 
 def features_of(store: Store, snapshot: Snapshot, camera: str, encoder: Encoder) -> np.ndarray:
     """Shape (N observations, F): the store's frames encoded, from the store's own cache where it has them."""
-    key = f"{camera}.{encoder.name.replace(':', '.').replace('/', '.')}"
+    key = f"{camera}.{encoder.weights}"
     # A store only grows, so a later table has this snapshot's rows, too: a run that is resumed finds what it wrote.
     cached = store.snapshot().features(key, snapshot.observations)
     if cached is not None:
         return cached
     rows = range(0, snapshot.observations, 512)
     features = np.concatenate([encoder.encode(snapshot.images(camera, start, start + 512)) for start in rows])
-    store.write_features(key, features, {"camera": camera, "encoder": encoder.name})
+    store.write_features(key, features, {"camera": camera, "encoder": encoder.name, "weights": encoder.weights})
     return features
 
 
@@ -83,12 +86,13 @@ def _efficientnet_lite0(name: str) -> Encoder:
         ) from None
     timm = import_beside_torchvision("timm")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-    state = torch.load(weights.get_model_file_path(), weights_only=True)
+    file = weights.get_model_file_path()
+    state = torch.load(file, weights_only=True)
     missing = network.load_state_dict(_timm_names(state, network), strict=False).missing_keys
     if missing:
         raise InputError(f"encoder 'efficientnet_lite0': the weights lack {missing[0]}")
     half = torch.full((3, 1, 1), 0.5)
-    return Encoder(name, network.eval(), half, half, None)
+    return Encoder(name, network.eval(), half, half, _digest(file), None)
 
 
 def _timm_names(state: dict[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
@@ -112,7 +116,11 @@ def _open_clip(name: str, rest: str) -> Encoder:
     size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
     mean = torch.tensor(visual.preprocess_cfg["mean"]).view(3, 1, 1)
     std = torch.tensor(visual.preprocess_cfg["std"]).view(3, 1, 1)
-    return Encoder(name, visual, mean, std, int(size))
+    return Encoder(name, visual, mean, std, _digest(checkpoint), int(size))
+
+
+def _digest(file: str) -> str:
+    return sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def import_beside_torchvision(module: str) -> ModuleType:

@@ -31,8 +31,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if path.exists():
-            shutil.rmtree(path)
-        unfinished.rename(path)
+            # Moved aside first: at no moment is there only half of either.
+            replaced = path.with_name(f"{unfinished.name}.replaced")
+            path.rename(replaced)
+            unfinished.rename(path)
+            shutil.rmtree(replaced)
+        else:
+            unfinished.rename(path)
         _sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from episodes.contract import Contract
 from episodes.episode import Episode, EpisodeError
 from episodes.errors import InputError
 from episodes.importers.source import Importer
@@ -29,15 +30,24 @@ class ImportResult:
 
 
 def import_into(
-    source: Importer, path: Path, progress: Callable[[Iterable[Any]], Iterable[Any]] = iter
+    source: Importer,
+    path: Path,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    contract: Contract | None = None,
 ) -> ImportResult:
     """Bring a source's episodes into the store at `path`, which is made if there is none.
+
+    Args:
+        contract: says what the source's numbers mean where the source itself does not; its own where None.
 
     Raises:
         InputError: where the store holds another layout, or nothing in the source can be used; the store is as it was.
     """
+    if contract is not None:
+        _check_sizes(source.contract, contract)
+    contract = contract or source.contract
     result = ImportResult()
-    known = _digests(path, source)
+    known = _digests(path, contract)
     group: list[Episode] = []
     size = 0
     unsaid: list[dict[str, str]] = []
@@ -54,10 +64,10 @@ def import_into(
         group.append(episode)
         size += _bytes(episode)
         if size >= GROUP_BYTES:
-            _commit(group, unsaid, source, path, result)
+            _commit(group, unsaid, contract, path, result)
             size = 0
     if group or (unsaid and (result.episodes or result.already_there)):
-        _commit(group, unsaid, source, path, result)
+        _commit(group, unsaid, contract, path, result)
     if not result.episodes and not result.already_there:
         first = result.left_out[0] if result.left_out else {"episode": "-", "reason": "the source holds no episodes"}
         raise InputError(
@@ -67,21 +77,32 @@ def import_into(
     return result
 
 
-def _digests(path: Path, source: Importer) -> Counter[str]:
+def _check_sizes(source: Contract, given: Contract) -> None:
+    """Raise an InputError unless a given contract can stand for the source's own."""
+    for what, there, said in (
+        ("state entries", len(source.state), len(given.state)),
+        ("action entries", len(source.action), len(given.action)),
+        ("cameras", source.cameras, given.cameras),
+    ):
+        if there != said:
+            raise InputError(f"contract {given.name!r}: says {said} {what}, the source has {there}")
+
+
+def _digests(path: Path, contract: Contract) -> Counter[str]:
     """Of the episodes that are there already; also refuses a store of another layout before any work is done.
 
     Counted, because a source may hold the same episode twice, and then the store shall, too.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return Counter()
-    store = open_or_create(path, source.contract)
+    store = open_or_create(path, contract)
     return Counter(metadata["digest"] for metadata in store.snapshot().metadata)
 
 
 def _commit(
-    group: list[Episode], unsaid: list[dict[str, str]], source: Importer, path: Path, result: ImportResult
+    group: list[Episode], unsaid: list[dict[str, str]], contract: Contract, path: Path, result: ImportResult
 ) -> None:
-    store: Store = open_or_create(path, source.contract)
+    store: Store = open_or_create(path, contract)
     # Where the source was there in part, the import before this one may have said what it left out.
     said = store.snapshot().left_out if result.already_there else []
     store.append(group, [each for each in unsaid if each not in said])

@@ -28,7 +28,7 @@ class Sampler:
 
     def _draw(self, transitions: Transitions, count: int) -> Batch:
         index = torch.randint(len(transitions), (count,), generator=self._generator)
-        return transitions.batch(index.to(transitions.state.device))
+        return transitions.batch(index.to(transitions.device))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"generator": self._generator.get_state()}

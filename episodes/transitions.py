@@ -62,8 +62,8 @@ class SamplingConfig:
     """Actions per transition."""
     discount: Annotated[float, Field(ge=0, le=1)] = 0.99
     """gamma, per step."""
-    reward_scale: float = 1.0
-    reward_bias: float = 0.0
+    reward_scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    reward_bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """A step's reward is `reward_scale * raw + reward_bias`; success rewards in {0, 1} are usually shifted by -1."""
 
 
@@ -81,14 +81,18 @@ class Transitions:
         return len(self._rows.start)
 
     @property
-    def state(self) -> Tensor:
-        """Shape (N, S): the observed states of the transitions' episodes, for statistics."""
-        return self._state
+    def device(self) -> torch.device:
+        return self._state.device
 
     @property
-    def features(self) -> Tensor | None:
-        """Shape (N, F): the image features beside `state`."""
-        return self._features
+    def feature_size(self) -> int:
+        """Numbers per image feature vector; 0 where there are none."""
+        return 0 if self._features is None else self._features.shape[1]
+
+    def observed(self) -> tuple[Tensor, Tensor | None]:
+        """For statistics: every observation that some transition starts or stops at, once: (N, S) and (N, F)."""
+        rows = torch.cat([self._rows.start, self._rows.stop]).unique()
+        return self._state[rows], None if self._features is None else self._features[rows]
 
     def add(
         self,

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from episodes.contract import Contract
 from episodes.encoders import Encoder, features_of, load_encoder
 from episodes.errors import InputError, unknown
+from episodes.labels import LOGGED, LabelSet
 from episodes.snapshot import Snapshot
 from episodes.store import Store
 from episodes.transitions import Transitions
 from finetune.config import TrainConfig
+from policies.registry import needs_rewards
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,7 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     snapshot = store.snapshot(snapshot_id)
     if not snapshot.episodes:
         raise InputError(f"{store_path}: holds no episodes yet")
-    labels = snapshot.labels(config.labels)
-    if "reward" not in labels.values:
-        raise InputError(f"{store_path}: label set {labels.name!r} has no rewards, only {sorted(labels.values)}")
+    labels = _labels(snapshot, config)
     if config.camera is not None and config.camera not in snapshot.contract.camera_names:
         raise unknown("camera", config.camera, snapshot.contract.camera_names, str(store_path))
     encoder = None if config.camera is None else load_encoder(config.encoder)
@@ -40,15 +42,31 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
         features = features_of(store, snapshot, config.camera, encoder)
     transitions = Transitions.load(snapshot, labels, config.sampling, features)
     store.tag(f"run-{snapshot.id}", snapshot.id)
-    return OfflineData(transitions, snapshot.contract, encoder, _origin(store_path, snapshot, config, transitions))
+    return OfflineData(transitions, snapshot.contract, encoder, _origin(store_path, snapshot, labels, transitions))
 
 
-def _origin(store_path: Path, snapshot: Snapshot, config: TrainConfig, transitions: Transitions) -> dict[str, Any]:
-    covered = int(snapshot.labels(config.labels).covered.sum())
+def _labels(snapshot: Snapshot, config: TrainConfig) -> LabelSet:
+    """The label set that the configuration names; what needs no rewards learns from logs without any, too."""
+    labels = snapshot.labels(config.labels)
+    if not needs_rewards(config.algorithm) and labels.name == LOGGED and not labels.covered.all():
+        nothing = np.zeros(snapshot.steps, np.float32)
+        return LabelSet(LOGGED, {"reward": nothing}, np.ones(snapshot.episodes, bool))
+    if "reward" not in labels.values:
+        raise InputError(f"{snapshot.path}: label set {labels.name!r} has no rewards, only {sorted(labels.values)}")
+    if not labels.covered.any():
+        raise InputError(
+            f"{snapshot.path}: label set {labels.name!r} covers no episode; make one with `firsthand label`, or name "
+            f"another: {', '.join(snapshot.label_names) or 'there is none yet'}"
+        )
+    return labels
+
+
+def _origin(store_path: Path, snapshot: Snapshot, labels: LabelSet, transitions: Transitions) -> dict[str, Any]:
+    covered = int(labels.covered.sum())
     return {
         "store": str(store_path.resolve()),
         "snapshot": snapshot.id,
-        "labels": config.labels,
+        "labels": labels.name,
         "episodes": covered,
         "unlabelled_episodes": snapshot.episodes - covered,
         "transitions": len(transitions),

@@ -25,7 +25,7 @@ class Evaluation:
     task: str
     seed: int
     success: np.ndarray
-    """Shape (N,), 1 where the episode was ever a success."""
+    """Shape (N,), 1 where the episode was ever a success; NaN throughout where the task cannot succeed."""
     returns: np.ndarray
     """Shape (N,): sum of the raw rewards."""
     best_reward: np.ndarray
@@ -36,19 +36,20 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """The numbers that `firsthand evaluate --json` prints."""
         count = len(self.success)
+        succeeds = not np.isnan(self.success).any()
         return {
             "task": self.task,
             "episodes": count,
             "seed": self.seed,
-            "success_rate": float(self.success.mean()),
-            "success_interval": list(rate_interval(int(self.success.sum()), count)),
+            "success_rate": float(self.success.mean()) if succeeds else None,
+            "success_interval": list(rate_interval(int(self.success.sum()), count)) if succeeds else None,
             "return_mean": float(self.returns.mean()),
             "return_interval": list(mean_interval(self.returns)),
             "best_reward_mean": float(self.best_reward.mean()),
             "best_reward_interval": list(mean_interval(self.best_reward)),
             "length_mean": float(self.lengths.mean()),
             "per_episode": {
-                "success": self.success.tolist(),
+                "success": self.success.tolist() if succeeds else None,
                 "return": self.returns.tolist(),
                 "best_reward": self.best_reward.tolist(),
                 "length": self.lengths.tolist(),
@@ -67,6 +68,10 @@ def check_fits(trained: Contract, camera: str | None, task: Task) -> None:
                 f"task {task.name!r}: its {kind} entries are not those that the policy was trained on: "
                 f"{len(there)} ({', '.join(there[:3])}, ...), expected {len(expected)} ({', '.join(expected[:3])}, ...)"
             )
+    if None not in (trained.rate, task.contract.rate) and trained.rate != task.contract.rate:
+        raise InputError(
+            f"task {task.name!r}: runs at {task.contract.rate:g} Hz, and the policy was trained at {trained.rate:g} Hz"
+        )
     for seen in trained.cameras:
         if seen.name == camera and seen not in task.contract.cameras:
             size = f"{seen.height}x{seen.width}"
@@ -107,5 +112,5 @@ def evaluate(
 def _outcome(episode: Episode) -> tuple[float, float, float, float]:
     reward = episode.reward
     assert reward is not None
-    success = 0.0 if episode.success is None else float(episode.success.max())
+    success = np.nan if episode.success is None else float(episode.success.max())
     return success, float(reward.sum()), float(reward.max()), float(episode.steps)

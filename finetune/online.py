@@ -68,9 +68,9 @@ class FinetuneResult:
     metrics: dict[str, float]
     episodes: int
     online_steps: int
-    online_success_rate: float
-    """Of the stochastic policy, while it learned."""
-    cumulative_regret: float
+    online_success_rate: float | None
+    """Of the stochastic policy, while it learned; None where the task cannot succeed."""
+    cumulative_regret: float | None
     """Mean over the online episodes of 1 - success."""
 
 
@@ -134,12 +134,11 @@ class _Session:
         self.encoder = data.encoder
         self.policy = Policy(self.algorithm, camera=saved.camera, encoder=self.encoder, deterministic=False)
         self.store: Store = open_or_create(run.path / "episodes", task.contract)
-        features = data.transitions.features
         self.online = Transitions(
             train.sampling,
             len(task.contract.state),
             len(task.contract.action),
-            0 if features is None else features.shape[1],
+            data.transitions.feature_size,
         ).to(self.device)
         offline_rows, online_rows = shares(train.batch_size, [config.offline_share, 1 - config.offline_share])
         seed = int(np.random.SeedSequence([train.seed, config.seed]).generate_state(1)[0])
@@ -169,7 +168,7 @@ class _Session:
                 if (number + 1) % self.config.checkpoint_every == 0 or number + 1 == self.config.episodes:
                     self._save(number + 1)
         updates = self.algorithm.step - first_update
-        rate = float(np.mean(self.successes))
+        rate = float(np.mean(self.successes)) if self.successes else None
         return FinetuneResult(
             run=str(self.run.path),
             steps=self.algorithm.step,
@@ -178,7 +177,7 @@ class _Session:
             episodes=self.config.episodes,
             online_steps=self.online_steps,
             online_success_rate=rate,
-            cumulative_regret=1 - rate,
+            cumulative_regret=None if rate is None else 1 - rate,
         )
 
     def _restore(self) -> None:
@@ -209,11 +208,12 @@ class _Session:
         if self.encoder is not None:
             features = self.encoder.encode(episode.images[self.saved.camera])
         self.online.add_episode(episode, features)
-        success = 0.0 if episode.success is None else float(episode.success.max())
-        self.successes.append(success)
+        outcome = {}
+        if episode.success is not None:
+            outcome["online/success"] = float(episode.success.max())
+            self.successes.append(outcome["online/success"])
         self.online_steps += episode.steps
-        return {
-            "online/success": success,
+        return outcome | {
             "online/return": float(episode.reward.sum()),
             "online/best_reward": float(episode.reward.max()),
             "length": float(episode.steps),
@@ -231,9 +231,11 @@ class _Session:
         policy = Policy(self.algorithm, camera=self.saved.camera, encoder=self.encoder)
         summary = evaluate(self.task, policy, self.config.evaluation_episodes).summary()
         keys = ("success_rate", "return_mean", "best_reward_mean")
-        log.write(number, {f"evaluation/{key}": summary[key] for key in keys})
+        log.write(number, {f"evaluation/{key}": summary[key] for key in keys if summary[key] is not None})
 
     def _save(self, number: int) -> None:
+        # A checkpoint that is on the disk must not speak of episodes that are not.
+        self.store.flush()
         save_checkpoint(
             self.run.checkpoint(number),
             self.algorithm,

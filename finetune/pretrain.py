@@ -1,5 +1,6 @@
 """Offline pretraining: a store under a label set becomes a run with a policy."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -87,8 +88,16 @@ def choose_device(name: str) -> torch.device:
 
 
 def scalars(info: Info) -> dict[str, float]:
-    """An algorithm's info as numbers: here, and only here, the device is waited for."""
-    return {name: float(value) for name, value in info.items()}
+    """An algorithm's info as numbers: here, and only here, the device is waited for.
+
+    Raises:
+        InputError: where one is not finite: what was learned since the last checkpoint is worth nothing.
+    """
+    numbers = {name: float(value) for name, value in info.items()}
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise InputError(f"learning diverged: {name} is {number}; try a smaller learning_rate or reward_scale")
+    return numbers
 
 
 def _sampler(config: TrainConfig, data: OfflineData) -> Sampler:
@@ -106,10 +115,11 @@ def _learn(
     with MetricsLog(run, resume_at=first) as log:
         for step in progress(range(first + 1, config.steps + 1)):
             info = algorithm.update(sampler.sample())
-            if step % config.log_every == 0 or step == config.steps:
+            saves = step % config.checkpoint_every == 0 or step == config.steps
+            if saves or step % config.log_every == 0:
                 metrics = scalars(info)
                 log.write(step, metrics)
-            if step % config.checkpoint_every == 0 or step == config.steps:
+            if saves:
                 _save(run, config, data, algorithm, sampler)
     seconds = time.monotonic() - began
     done = config.steps - first

@@ -47,12 +47,13 @@ def write_report(run: Run, beside: Sequence[tuple[str, dict[str, Any]]] = ()) ->
     Returns:
         The file.
     """
-    chapters = [_chapter(each) for each in _with_parents(run)]
+    lineage = _with_parents(run)
+    chapters = [_chapter(each) for each in lineage]
     rows = [row_of(who, summary) for who, summary in beside]
-    rows += [row_of(f"{each.path.name}: {name}", s) for each in _with_parents(run) for name, s in _ordered(each)]
+    rows += [row_of(f"{run_.path.name}: {name}", s) for run_ in lineage for name, s in run_.evaluations().items()]
     videos = [
         (f"{each.path.name}: {file.stem}", base64.b64encode(file.read_bytes()).decode())
-        for each in _with_parents(run)
+        for each in lineage
         for file in sorted((each.path / "videos").glob("*.mp4"))
     ]
     environment = Environment(
@@ -80,7 +81,9 @@ def row_of(who: str, summary: dict[str, Any]) -> EvaluationRow:
         who=who,
         task=summary["task"],
         episodes=summary["episodes"],
-        success=between(summary["success_rate"], summary["success_interval"], 2),
+        success="-"
+        if summary["success_rate"] is None
+        else between(summary["success_rate"], summary["success_interval"], 2),
         best_reward=between(summary["best_reward_mean"], summary["best_reward_interval"], 2),
         returns=between(summary["return_mean"], summary["return_interval"], 1),
         length=f"{summary['length_mean']:.1f}",
@@ -91,10 +94,6 @@ def _with_parents(run: Run) -> list[Run]:
     """The run that everything began with first."""
     parent = run.config.get("parent")
     return [*(_with_parents(Run.open(Path(parent))) if parent and Path(parent).exists() else []), run]
-
-
-def _ordered(run: Run) -> list[tuple[str, dict[str, Any]]]:
-    return list(run.evaluations().items())
 
 
 def _chapter(run: Run) -> dict[str, Any]:

@@ -41,19 +41,27 @@ class Run:
         """Raise an InputError unless a new run can be made here."""
         if path.is_file():
             raise InputError(f"{path}: is a file; a run is a folder")
+        _refuse_store(path)
         if (path / CONFIG).exists():
             raise InputError(f"{path}: a run is there already; give --resume to go on with it, or another folder")
 
     @classmethod
     def open(cls, path: Path) -> "Run":
         """An existing run."""
+        _refuse_store(path)
         if not (path / CONFIG).is_file():
             raise InputError(f"{path}: is no run (it has no {CONFIG}); `firsthand pretrain` makes one")
         return cls(path)
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_yaml(self.path / CONFIG)
+        """What the run was begun with: `kind`, `train`, `data` and, online, `parent` and `online`."""
+        config = read_yaml(self.path / CONFIG)
+        needed = ("kind", "train", "data", *(("parent", "online") if config.get("kind") == "finetune" else ()))
+        missing = [key for key in needed if key not in config]
+        if missing:
+            raise InputError(f"{self.path / CONFIG}: lacks {missing[0]!r}: damaged, or no run's; begin a new run")
+        return config
 
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint at a step."""
@@ -100,6 +108,11 @@ class Run:
         """The saved evaluations by name."""
         files = sorted((self.path / "evaluations").glob("*.json"))
         return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def _refuse_store(path: Path) -> None:
+    if (path / "refs").is_dir():
+        raise InputError(f"{path}: is a store, not a run; give a run another folder")
 
 
 class MetricsLog:

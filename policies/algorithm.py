@@ -23,6 +23,7 @@ class Algorithm(ABC):
     """
 
     name: ClassVar[str]
+    needs_rewards: ClassVar[bool] = True
     learns_online: ClassVar[bool]
     """Whether more data with rewards can improve it."""
 

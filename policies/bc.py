@@ -25,6 +25,7 @@ class BC(Algorithm):
     """Clones every logged action alike, good or bad: the measure that learning from rewards has to beat."""
 
     name: ClassVar[str] = "bc"
+    needs_rewards: ClassVar[bool] = False
     learns_online: ClassVar[bool] = False
 
     def __init__(self, config: BCConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):

@@ -35,7 +35,7 @@ class Checkpoint:
     note: dict[str, Any]
     """Numbers and words of the caller's that were saved with it."""
     hash: str
-    """SHA-256 of the tensors: what a policy is called when it is handed over or recorded."""
+    """SHA-256 of the tensors: what the checkpoint is called when it is handed over."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -76,6 +76,12 @@ def save_checkpoint(
         (folder / TENSORS).write_bytes(data)
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
     return digest
+
+
+def actor_hash(algorithm: Algorithm) -> int:
+    """What a policy is called in the record of what it did: the first 64 bits of the SHA-256 of its parameters."""
+    parameters = {name: tensor.cpu() for name, tensor in algorithm.actor.state_dict().items()}
+    return int.from_bytes(sha256(save(parameters)).digest()[:8], "big")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -10,7 +10,7 @@ from episodes.contract import Contract
 from episodes.encoders import Encoder, load_encoder
 from episodes.episode import Source
 from policies.algorithm import Algorithm
-from policies.checkpoint import load_checkpoint
+from policies.checkpoint import actor_hash, load_checkpoint
 
 
 class Policy:
@@ -26,7 +26,6 @@ class Policy:
         image_size: tuple[int, int] = (84, 84),
         encoder: Encoder | None = None,
         deterministic: bool = True,
-        content_hash: str = "",
         contract: Contract | None = None,
     ):
         self.algorithm = algorithm
@@ -37,8 +36,8 @@ class Policy:
         """Height and width that the camera's frames had in the data [px]."""
         self.encoder = encoder
         self.deterministic = deterministic
-        self.policy_hash = int(content_hash[:16], 16) if content_hash else None
-        """The first 64 bits of the checkpoint's hash, for the record; None for a policy that was never saved."""
+        self.policy_hash = 0
+        """Of the actor that acts in this episode, for the record: the first 64 bits of its parameters' SHA-256."""
         self._generator = torch.Generator()
         self._planned: deque[np.ndarray] = deque()
 
@@ -53,12 +52,13 @@ class Policy:
             image_size=saved.image_size,
             encoder=encoder,
             deterministic=deterministic,
-            content_hash=saved.hash,
             contract=saved.contract,
         )
 
     def reset(self, seed: int) -> None:
         """Forget what was planned; a stochastic policy's draws follow from the seed."""
+        # Taken anew every time: online, the actor is another one in every episode.
+        self.policy_hash = actor_hash(self.algorithm)
         self._planned.clear()
         self._generator.manual_seed(seed)
 

@@ -133,7 +133,7 @@ def prepare_from(
     ]
     if relative_actions and all(reference < 0 for reference in references):
         raise InputError(f"contract {contract.name!r} names no reference for any action, so none can be made relative")
-    table = _table(transitions.state, transitions.features, seen, periodic)
+    table = _table(*transitions.observed(), seen, periodic)
     if not table.shape[1]:
         raise InputError("the policy would see nothing: no state entries and no camera")
     batch = transitions.all_actions()

@@ -25,6 +25,11 @@ def learns_online(name: str) -> bool:
     return _entry(name)[0].learns_online
 
 
+def needs_rewards(name: str) -> bool:
+    """Whether this algorithm learns from rewards at all."""
+    return _entry(name)[0].needs_rewards
+
+
 def make_algorithm(
     name: str, config: Any, preparation: Preparation, *, seed: int, decay_steps: int | None = None
 ) -> Algorithm:

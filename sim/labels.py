@@ -19,7 +19,8 @@ def env_labels(snapshot: Snapshot, task: Task, name: str) -> LabelSet:
 
     A step ends the task where the state after it is a success and the task ends with success, or where the log says
     that the task terminated. A step whose next observation the log lacks has no label; where such a step is one that
-    could be learned from, its episode is not covered.
+    could be learned from, its episode is not covered; nor is one that was collected with observation noise, whose
+    `logged` labels are the true ones.
 
     Raises:
         InputError: where the task cannot score states, or the store holds another layout than the task's.
@@ -49,6 +50,8 @@ def env_labels(snapshot: Snapshot, task: Task, name: str) -> LabelSet:
         if snapshot.terminated[index]:
             terminated[last] = 1.0
             covered[index] = not np.isnan(reward[-1])
+        # A noisy sensor's state is not the state: what would be read off it never happened.
+        covered[index] &= "obs_noise" not in snapshot.metadata[index]["origin"]
     empty = np.zeros(0, np.float32)
     values = {
         "reward": np.concatenate([reward for reward, _ in parts] or [empty]),
@@ -85,8 +88,8 @@ def label_with_env(store: Store, task: Task, name: str) -> dict[str, Any]:
         "frames_per_second": snapshot.steps / seconds,
         "episodes": int(labels.covered.sum()),
         "uncovered": int((~labels.covered).sum()),
-        "return_mean": float(np.add.reduceat(reward, starts).mean()),
-        "success_rate": float(np.maximum.reduceat(success, starts).mean()),
+        "return_mean": float(np.add.reduceat(reward, starts)[labels.covered].mean()),
+        "success_rate": float(np.maximum.reduceat(success, starts)[labels.covered].mean()),
     }
 
 

@@ -17,6 +17,7 @@ from episodes.doctor import Check
 from episodes.episode import Source
 from episodes.store import Store
 from finetune.run import Run
+from policies.checkpoint import actor_hash, load_checkpoint
 
 TASK = "pusht:horizon=4"
 EYE = ["--camera", "image", "--image-size", "8x8"]
@@ -37,7 +38,7 @@ def run(*arguments: Any) -> int:
 class Brightness:
     """Stands in for a network that takes seconds to load."""
 
-    name = "brightness"
+    name = weights = "brightness"
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         return frames.reshape(len(frames), -1).mean(1, keepdims=True).astype(np.float32)
@@ -168,7 +169,7 @@ def test_evaluate_says_how_well_and_how_sure(answer, here):
     assert (document["episodes"], document["seed"], document["length_mean"]) == (2, 1_000_000, 4.0)
     assert document["success_interval"] == pytest.approx([0.0, 1 - 0.025**0.5])
     assert answer("evaluate", "iql", "--task", TASK, "--episodes", 2) == document
-    kept = Run.open(here / "iql").evaluations()["pusht-horizon=4"]
+    kept = Run.open(here / "iql").evaluations()["pusht-horizon=4-2"]
     assert kept == document | {"per_episode": kept["per_episode"]}
 
 
@@ -176,7 +177,7 @@ def test_evaluations_of_another_kind_are_kept_apart(answer, here):
     arguments = ["evaluate", "bc", "--task", TASK, "--episodes", 1, "--videos", 1]
     seeds = [answer(*arguments, *more)["seed"] for more in ([], ["--stochastic"], ["--gap", "gain=0.5", "--seed", 7])]
     assert seeds == [1_000_000, 1_000_000, 7]
-    names = {"pusht-horizon=4", "pusht-horizon=4-stochastic", "pusht-horizon=4-gain0.5"}
+    names = {"pusht-horizon=4-1", "pusht-horizon=4-stochastic-1", "pusht-horizon=4-gain0.5-seed7-1"}
     assert set(Run.open(here / "bc").evaluations()) == names
     videos = {path.name: path.read_bytes() for path in (here / "bc" / "videos").iterdir()}
     assert set(videos) == {f"{name}-0.mp4" for name in names}
@@ -258,9 +259,9 @@ def test_collecting_twice_is_collecting_at_once(here, tmp_path):
 def test_a_run_can_collect_and_signs_its_actions(here, tmp_path):
     assert run("collect", tmp_path / "s", "--task", TASK, "--operator", "iql", "--episodes", 1) == 0
     episode = Store.open(tmp_path / "s").snapshot().episode(0)
-    digest = json.loads((Run.open(Path("iql")).last / "state.json").read_text())["sha256"]
+    algorithm = load_checkpoint(Run.open(Path("iql")).last).algorithm
     assert episode.source.tolist() == [Source.POLICY] * 4
-    assert episode.policy.tolist() == [int(digest[:16], 16)] * 4
+    assert episode.policy.tolist() == [actor_hash(algorithm)] * 4
 
 
 def test_flags_beat_the_file_and_set_beats_flags(here, tmp_path):

@@ -1,14 +1,16 @@
 """Small episodes that come out the same for the same number, and processes that write them.
 
-python -m tests.episodes.making record STORE FIRST COUNT    waits for a line, then appends, saying so line by line
-python -m tests.episodes.making create STORE                waits for a line, then opens the store or makes it
+python -m tests.episodes.making record STORE FIRST    waits for a line, then appends, saying so, until stdin ends
+python -m tests.episodes.making create STORE          waits for a line, then opens the store or makes it
 """
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +141,15 @@ def _main(command: str, path: str, *arguments: str) -> None:
 
     store = Store.open(path) if command == "record" else None
     say("ready")
-    sys.stdin.readline()
+    if not sys.stdin.readline():
+        return  # the test is gone
     if store is None:
         open_or_create(Path(path), SEEING)
         say("open")
         return
-    first, count = map(int, arguments)
-    for number in range(first, first + count):
+    for number in count(int(*arguments)):
+        if select.select([sys.stdin], [], [], 0)[0]:
+            return
         episode = recorded(number)
         say("begin", number)
         store.append([episode])

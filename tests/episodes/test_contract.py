@@ -105,9 +105,11 @@ def test_two_layouts_that_cannot_share_a_store_are_told_apart_in_words(change: d
     assert re.search(words, difference), difference
 
 
-def test_limits_references_rate_and_name_do_not_change_what_the_numbers_mean():
+def test_limits_and_references_do_not_change_what_the_numbers_mean_but_another_robot_or_rate_does():
     loose = tuple(replace(entry, low=None, high=None, reference=None) for entry in ARM.action)
-    assert ARM.layout_difference(replace(ARM, name="other", rate=None, action=loose)) is None
+    assert ARM.layout_difference(replace(ARM, action=loose)) is None
+    assert ARM.layout_difference(replace(ARM, name="other")) == "name 'arm' against 'other'"
+    assert "rate" in (ARM.layout_difference(replace(ARM, rate=7.0)) or "")
 
 
 def test_missing_limits_are_infinite():

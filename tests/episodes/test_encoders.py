@@ -28,7 +28,7 @@ class Means(torch.nn.Module):
 
 def means(name: str = "means", size: int | None = None) -> Encoder:
     mean = torch.tensor([0.5, 0.25, 0.0]).view(3, 1, 1)
-    return Encoder(name, Means(), mean, torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1), size)
+    return Encoder(name, Means(), mean, torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1), name.encode().hex(), size)
 
 
 def test_pixels_are_scaled_and_normalised_per_colour():
@@ -51,7 +51,7 @@ def test_features_do_not_depend_on_the_batch(size: int | None):
 def test_frames_are_resized_where_the_network_wants_one_size():
     sizes = []
     encoder = Encoder(
-        "e", lambda x: sizes.append(x.shape) or x.flatten(1), torch.zeros(3, 1, 1), torch.ones(3, 1, 1), 8
+        "e", lambda x: sizes.append(x.shape) or x.flatten(1), torch.zeros(3, 1, 1), torch.ones(3, 1, 1), "e", 8
     )
     encoder.encode(np.zeros((2, 12, 20, 3), np.uint8))
     assert sizes == [(2, 3, 8, 8)]
@@ -79,7 +79,7 @@ def test_features_are_one_row_per_observation_and_made_once(seeing: Store):
 
 
 def test_cameras_and_encoders_do_not_share_their_features(seeing: Store):
-    other = Encoder("other", lambda x: x.amax((2, 3)), torch.zeros(3, 1, 1), torch.ones(3, 1, 1), None)
+    other = Encoder("other", lambda x: x.amax((2, 3)), torch.zeros(3, 1, 1), torch.ones(3, 1, 1), "other", None)
     first = {
         (camera, encoder.name): features_of(seeing, seeing.snapshot(), camera, encoder)
         for camera in ("front", "c")

@@ -320,11 +320,14 @@ def test_one_store_holds_one_layout(store: Store):
     with pytest.raises(StoreError, match=r"holds another layout: action size 1 against 2; .* use another folder"):
         open_or_create(store.path, wide)
     with pytest.raises(StoreError, match="holds another layout: camera size 0 against 2"):
-        open_or_create(store.path, VISIBLE)
+        open_or_create(store.path, replace(VISIBLE, name=PLAIN.name))
+    with pytest.raises(StoreError, match=r"holds another layout: rate None against 5\.0"):
+        open_or_create(store.path, replace(PLAIN, rate=5.0))
     with pytest.raises(StoreError, match="is not empty"):
         Store.create(store.path, PLAIN)
     assert tree(store.path) == before
-    assert open_or_create(store.path, replace(PLAIN, name="again", rate=5.0)).contract == PLAIN
+    loose = replace(PLAIN, action=(replace(PLAIN.action[0], low=-5.0),))
+    assert open_or_create(store.path, loose).contract == PLAIN
 
 
 def change_attributes(store: Store, **attributes) -> None:
@@ -609,7 +612,8 @@ def test_collecting_spares_what_is_tagged_and_frees_the_rest(tmp_path: Path):
     assert store.collect_garbage() == 0, "everything is younger than the hour of grace"
     assert all(store.snapshot(each).episodes == n + 1 for n, each in enumerate(ids))
     freed = store.collect_garbage(grace=timedelta(0))
-    assert freed > 0 and sum(len(data) for data in tree(store.path).values()) <= size - freed
+    # A kept snapshot is written anew without its forgotten parents, a few bytes longer or shorter.
+    assert 0 < freed < size - sum(len(data) for data in tree(store.path).values()) + 1000
     for opened in (store, Store.open(store.path)):
         assert_holds(opened, episodes)
         tagged = opened.snapshot(ids[2])

@@ -52,7 +52,7 @@ def test_labels_decide_the_reward(store, config):
 class Brightness:
     """An encoder of one feature."""
 
-    name = "brightness"
+    name = weights = "brightness"
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         return frames.reshape(len(frames), -1).mean(1, keepdims=True).astype(np.float32)

@@ -58,6 +58,27 @@ def test_outcomes_are_what_happened(walk):
     np.testing.assert_array_equal(result.lengths, np.minimum(needed, 3))
 
 
+class ThereAndBack(Rightwards):
+    """Four strides to the right, then to the left."""
+
+    def reset(self, seed: int) -> None:
+        self.steps = 0
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        self.steps += 1
+        return np.array([1.0 if self.steps <= 4 else -1.0, 0.0], np.float32)
+
+
+def test_an_episode_that_was_ever_a_success_is_one(walk):
+    """Where success does not end the task, and is over before the end."""
+    task = walk(horizon=9)
+    task.terminates_on_success = False
+    result = evaluate(task, ThereAndBack(1.0), 5)
+    assert result.success.tolist() == result.best_reward.tolist() == [1.0] * 5
+    assert result.lengths.tolist() == [9.0] * 5
+    assert (result.returns >= 1).all() and (result.returns <= 5).all()
+
+
 def test_the_summary_has_the_keys_that_scripts_rely_on():
     success = np.array([1.0, 0.0, 1.0, 1.0])
     returns, best, lengths = np.array([2.0, -1.0, 4.0, 3.0]), np.array([1.0, 0.2, 1.0, 1.0]), np.array([4.0, 8, 3, 5])

@@ -224,7 +224,7 @@ def test_a_store_that_is_missing_or_empty_leaves_no_run(tmp_path, config):
 def test_episodes_without_rewards_are_nothing_to_learn_from(tmp_path, config):
     store = Store.create(tmp_path / "store", TINY)
     store.append([Episode(np.zeros((3, 1), np.float32), np.zeros((2, 1), np.float32), False, True)])
-    with pytest.raises(InputError, match="leaves no transition"):
+    with pytest.raises(InputError, match="covers no episode; make one with `firsthand label`"):
         pretrain(tmp_path / "store", tmp_path / "run", config())
     assert not (tmp_path / "run").exists()
 
@@ -240,7 +240,7 @@ def test_an_existing_run_is_left_as_it_is(store, tmp_path, config):
 def test_only_a_pretraining_run_is_resumed_here(tmp_path):
     with pytest.raises(InputError, match="is no run"):
         resume(tmp_path / "nowhere")
-    Run.create(tmp_path / "other", {"kind": "finetune"})
+    Run.create(tmp_path / "other", {"kind": "finetune", "train": {}, "data": {}, "parent": "", "online": {}})
     with pytest.raises(InputError, match=r"kind 'finetune', which `firsthand finetune` resumes"):
         resume(tmp_path / "other")
 

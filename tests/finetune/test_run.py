@@ -17,18 +17,19 @@ def saved(run: Run, *steps: int) -> Run:
 
 
 def test_a_new_run_has_its_configuration_and_no_checkpoint(tmp_path):
-    run = Run.create(tmp_path / "deep" / "run", {"kind": "pretrain", "train": {"seed": 3}})
-    assert Run.open(tmp_path / "deep" / "run").config == {"kind": "pretrain", "train": {"seed": 3}}
+    run = Run.create(tmp_path / "deep" / "run", {"kind": "pretrain", "train": {"seed": 3}, "data": {}})
+    assert Run.open(tmp_path / "deep" / "run").config == {"kind": "pretrain", "train": {"seed": 3}, "data": {}}
     assert not run.has_checkpoint()
     with pytest.raises(InputError, match="no complete checkpoint"):
         _ = run.last
 
 
 def test_a_run_is_never_written_over(tmp_path):
-    Run.create(tmp_path / "run", {"kind": "pretrain"})
+    begun = {"kind": "pretrain", "train": {}, "data": {}}
+    Run.create(tmp_path / "run", begun)
     with pytest.raises(InputError, match=r"a run is there already; give --resume"):
         Run.create(tmp_path / "run", {"kind": "finetune"})
-    assert Run.open(tmp_path / "run").config == {"kind": "pretrain"}
+    assert Run.open(tmp_path / "run").config == begun
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError):

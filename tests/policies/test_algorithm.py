@@ -48,6 +48,16 @@ def test_only_the_actors_rate_decays(name, preparation, batch):
     assert algorithm.step == 6
 
 
+def test_a_rate_of_the_policys_own_is_used_and_decays_in_the_same_way(preparation, batch):
+    config = IQLConfig(hidden=SMALL, learning_rate=1e-2, actor_learning_rate=2e-3)
+    algorithm = IQL(config, preparation(), seed=0, decay_steps=4)
+    for step in range(3):
+        algorithm.update(batch(step))
+        rates = {key: optimiser.param_groups[0]["lr"] for key, optimiser in algorithm.optimisers.items()}
+        expected = 0.002 * (1 + math.cos(math.pi * step / 4)) / 2
+        assert rates == {"value": 0.01, "critic": 0.01, "actor": pytest.approx(expected)}
+
+
 @pytest.mark.parametrize("name", ["bc", "iql"])
 def test_without_decay_steps_the_actors_rate_stays(name, preparation, batch):
     algorithm = learner(name, preparation, decay_steps=None)

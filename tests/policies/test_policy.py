@@ -6,7 +6,7 @@ import torch
 
 from episodes.episode import Source
 from policies.bc import BC, BCConfig
-from policies.checkpoint import save_checkpoint
+from policies.checkpoint import actor_hash, save_checkpoint
 from policies.policy import Policy
 
 
@@ -84,13 +84,19 @@ def test_a_sample_is_the_gaussians_not_the_mean(preparation):
     np.testing.assert_allclose(sampled.std(0), np.exp([-3.0, -3.0]), rtol=0.05)
 
 
-def test_a_saved_policy_is_named_by_the_first_64_bits_of_its_hash(preparation, contract, tmp_path):
-    digest = save_checkpoint(tmp_path / "c", learner(preparation), contract)
-    policy = Policy.load(tmp_path / "c")
-    assert policy.policy_hash == int(digest[:16], 16) != 0
+def test_a_policy_is_named_by_what_its_actor_is_in_each_episode(preparation, contract, tmp_path):
+    algorithm = learner(preparation)
+    save_checkpoint(tmp_path / "c", algorithm, contract)
+    policy, live = Policy.load(tmp_path / "c"), Policy(algorithm)
+    policy.reset(0)
+    live.reset(0)
+    assert policy.policy_hash == live.policy_hash == actor_hash(algorithm) != 0
     assert policy.contract == contract
     assert policy.source == Source.POLICY
-    assert Policy(learner(preparation)).policy_hash is None
+    with torch.no_grad():
+        algorithm.actor.log_std += 1e-6
+    live.reset(1)
+    assert live.policy_hash != policy.policy_hash
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

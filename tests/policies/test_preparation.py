@@ -39,11 +39,11 @@ def unlimited(contract: Contract) -> Contract:
 
 def test_observations_are_standardised_by_mean_and_deviation_plus_a_thousandth(contract):
     data = transitions(contract, np.random.default_rng(0))
-    table = data.state.numpy().astype(np.float64)
+    table = data.observed()[0].numpy().astype(np.float64)
     made = prepare_from(data, contract)
     np.testing.assert_allclose(made.mean, table.mean(0), rtol=1e-5)
     np.testing.assert_allclose(made.std, table.std(0) + 1e-3, rtol=1e-5)
-    seen = made.observation(data.state, None).numpy()
+    seen = made.observation(data.observed()[0], None).numpy()
     np.testing.assert_allclose(seen, (table - table.mean(0)) / (table.std(0) + 1e-3), rtol=1e-4, atol=1e-4)
 
 
@@ -52,21 +52,21 @@ def test_a_state_that_never_changes_is_no_division_by_zero(contract):
     data.add(np.full((4, 3), 2.5, np.float32), np.zeros((3, 2), np.float32), np.zeros(3, np.float32), np.zeros(3, bool))
     made = prepare_from(data, contract)
     assert made.std.tolist() == pytest.approx([1e-3] * 3)
-    assert made.observation(data.state, None).abs().max() == 0
+    assert made.observation(data.observed()[0], None).abs().max() == 0
 
 
 def test_without_normalisation_networks_see_the_state_as_it_is(contract):
     data = transitions(contract, np.random.default_rng(0), features=2)
     made = prepare_from(data, contract, normalise=False)
-    expected = torch.cat([data.state, data.features], 1)
-    assert torch.equal(made.observation(data.state, data.features), expected)
+    expected = torch.cat([data.observed()[0], data.observed()[1]], 1)
+    assert torch.equal(made.observation(data.observed()[0], data.observed()[1]), expected)
 
 
 def test_image_features_stand_beside_the_state_and_are_standardised_too(contract):
     data = transitions(contract, np.random.default_rng(0), features=5)
     made = prepare_from(data, contract)
     assert made.observation_size == 8
-    table = np.concatenate([data.state, data.features], 1)
+    table = np.concatenate([data.observed()[0], data.observed()[1]], 1)
     np.testing.assert_allclose(made.mean, table.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(made.std, table.std(0) + 1e-3, rtol=1e-5)
 
@@ -75,7 +75,7 @@ def test_the_policy_sees_only_the_chosen_state_entries_in_the_contracts_order(co
     data = transitions(contract, np.random.default_rng(0))
     made = prepare_from(data, contract, state_entries=("speed", "x"), normalise=False)
     assert made.observation_size == 2
-    assert torch.equal(made.observation(data.state, None), data.state[:, [0, 2]])
+    assert torch.equal(made.observation(data.observed()[0], None), data.observed()[0][:, [0, 2]])
 
 
 def test_an_angle_that_turns_round_is_seen_as_sine_and_cosine(contract):
@@ -88,9 +88,9 @@ def test_an_angle_that_turns_round_is_seen_as_sine_and_cosine(contract):
     made = prepare_from(data, turning, normalise=False)
     assert made.observation_size == 4
     expected = [[5, 0, 1, 0.1], [6, 1, 0, 0.2], [7, 0, -1, 0.3], [8, -0.5, np.sqrt(3) / 2, 0.4]]
-    np.testing.assert_allclose(made.observation(data.state, data.features), expected, atol=1e-6)
-    round_once = data.state + torch.tensor([0.0, 2 * np.pi])
-    np.testing.assert_allclose(made.observation(round_once, data.features), expected, atol=1e-5)
+    np.testing.assert_allclose(made.observation(data.observed()[0], data.observed()[1]), expected, atol=1e-6)
+    round_once = data.observed()[0] + torch.tensor([0.0, 2 * np.pi])
+    np.testing.assert_allclose(made.observation(round_once, data.observed()[1]), expected, atol=1e-5)
     table = np.array(expected)
     normalised = prepare_from(data, turning)
     np.testing.assert_allclose(normalised.mean, table.mean(0), atol=1e-6)
