@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from episodes.files import write_whole
 from episodes.importers import open_source
 from episodes.importing import import_into
 from episodes.store import Store
@@ -135,7 +137,14 @@ def run_job(study: Study, name: str, seed: int, folder: Path) -> dict[str, Any]:
         Run.open(run_path).save_evaluation(f"{study.task}-{mode}", result.summary())
         outcome[mode] = getattr(result, study.measure).tolist()
     task.close()
-    return {**outcome, "seconds": learned, "machine": platform.processor() or platform.machine()}
+    return {**outcome, "seconds": learned, "machine": platform.machine(), "settings": settings_of(study, name)}
+
+
+def settings_of(study: Study, name: str) -> str:
+    """Everything that a result depends on beside its seed: a result made with others is not this method's."""
+    method = study.methods[name]
+    inherited = settings_of(study, method.parent) if method.parent else ""
+    return f"{study.task} {study.evaluation_episodes} {EVALUATION_SEED} {method} {inherited}".strip()
 
 
 def table(study: Study, folder: Path) -> str:
@@ -177,13 +186,21 @@ def main() -> int:
     study, folder = STUDIES[options.study], options.out / options.study
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "store").exists():
-        study.make_store(folder / "store")
+        # Made beside its place: a store that is there is the whole one.
+        shutil.rmtree(folder / "store.unfinished", ignore_errors=True)
+        study.make_store(folder / "store.unfinished")
+        (folder / "store.unfinished").rename(folder / "store")
     for name in study.methods:
         for seed in SEEDS:
             file = folder / f"{name}-{seed}.json"
-            if file.exists() or (options.only and name not in options.only):
+            if options.only and name not in options.only:
                 continue
-            file.write_text(json.dumps(run_job(study, name, seed, folder)))
+            if file.exists():
+                if json.loads(file.read_text()).get("settings") != settings_of(study, name):
+                    print(f"{file}: was made with other settings; give another --out", file=sys.stderr)
+                    return 2
+                continue
+            write_whole(file, json.dumps(run_job(study, name, seed, folder)))
             print(table(study, folder), flush=True)
     print(table(study, folder))
     return 0

@@ -1,6 +1,7 @@
 """The command line: one JSON document and nothing else, one line for bad input, and then nothing was written."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             assert run(*arguments) == 0, arguments
         Run.create(folder / "begun", Run.open(folder / "iql").config)
+        shutil.copytree(folder / "bc", folder / "slow")
+        description = next((folder / "slow").glob("checkpoint/*/state.json"))
+        description.write_text(description.read_text().replace('"rate": 10.0', '"rate": 5.0'))
         (folder / "broken.yaml").write_text("a: [")
         (folder / "list.yaml").write_text("- a")
         (folder / "wrong.yaml").write_text("learner: {expectle: 0.9}")
@@ -310,6 +314,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "pretrain: missing store": (["pretrain", "new2", "--run", "new"], "new2: no such store"),
     "pretrain: run is there": (["pretrain", "store", "--run", "iql"], "iql: a run is there already; give --resume"),
     "pretrain: run is a file": (["pretrain", "store", "--run", "logs.hdf5"], "logs.hdf5: is a file"),
+    "pretrain: run is a store": (["pretrain", "store", "--run", "store"], "store: is a store, not a run"),
     "pretrain: unknown labels": (
         ["pretrain", "store", "--run", "new", "--labels", "enf"],
         "unknown label set 'enf' in store; did you mean 'env'? known: env, logged",
@@ -402,6 +407,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         ["finetune", "--run", "online", "--resume", "--episodes", "9"],
         "--resume goes on as the run was begun; leave out: episodes",
     ),
+    "evaluate: a store": (["evaluate", "store", "--task", TASK], "store: is a store, not a run"),
+    "evaluate: another rate": (["evaluate", "slow", "--task", TASK], "the policy was trained at 5 Hz"),
     "evaluate: missing run": (["evaluate", "new", "--task", TASK], "new: is no run"),
     "evaluate: no checkpoint": (["evaluate", "begun", "--task", TASK], "begun: has no complete checkpoint yet"),
     "evaluate: unknown task": (["evaluate", "iql", "--task", "pushT"], "unknown task 'pushT'; did you mean 'pusht'?"),
@@ -487,6 +494,27 @@ def test_an_interrupt_is_said_and_has_its_own_code(here, capfd, monkeypatch):
     monkeypatch.setattr("episodes.inspect.inspect_store", interrupted)
     assert run("inspect", "store") == 130
     assert capfd.readouterr() == ("", "firsthand: interrupted; what was complete is kept\n")
+
+
+def test_a_disk_that_says_no_is_one_line_too(here, capfd, monkeypatch):
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device", "store/chunks")
+
+    monkeypatch.setattr("episodes.inspect.inspect_store", full)
+    assert run("inspect", "store") == 2
+    assert capfd.readouterr() == ("", "firsthand: store/chunks: No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(here, root):
+    """As in `firsthand inspect store | head -1`."""
+    with subprocess.Popen(
+        [sys.executable, str(root / "firsthand.py"), "inspect", "store"],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
 def test_a_bug_is_not_dressed_up_as_bad_input(here, monkeypatch):

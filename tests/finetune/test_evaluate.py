@@ -1,5 +1,8 @@
 """Evaluation: fixed seeds, and the numbers that scripts rely on."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -56,6 +59,15 @@ def test_outcomes_are_what_happened(walk):
     np.testing.assert_array_equal(result.returns, needed <= 3)
     np.testing.assert_array_equal(result.best_reward, needed <= 3)
     np.testing.assert_array_equal(result.lengths, np.minimum(needed, 3))
+
+
+def test_a_task_that_cannot_succeed_has_no_success_rate(walk):
+    task = walk()
+    task.has_success = False
+    summary = evaluate(task, Rightwards(1.0), 3).summary()
+    assert summary["success_rate"] is summary["success_interval"] is summary["per_episode"]["success"] is None
+    assert summary["return_mean"] == 1.0
+    json.dumps(summary, allow_nan=False)
 
 
 class ThereAndBack(Rightwards):
@@ -137,3 +149,6 @@ def test_a_policy_fits_only_what_it_was_trained_on(walk):
         with pytest.raises(InputError, match="sees camera 'eye' at 8x6"):
             check_fits(larger, "eye", there)
     check_fits(larger, None, walk())
+    with pytest.raises(InputError, match="runs at 10 Hz, and the policy was trained at 20 Hz"):
+        check_fits(replace(contract, rate=20.0), None, task)
+    check_fits(replace(contract, rate=None), None, task)

@@ -18,8 +18,9 @@ from episodes.transitions import Transitions
 from episodes.typed import parse
 from finetune.online import FIRST_EPISODE_SEED, OnlineConfig, finetune, resume, seeds_of_collection
 from finetune.pretrain import pretrain
+from finetune.report import write_report
 from finetune.run import Run
-from policies.checkpoint import load_checkpoint
+from policies.checkpoint import actor_hash, load_checkpoint
 from policies.iql import IQL
 
 
@@ -298,6 +299,27 @@ def test_the_numbers_at_the_end_are_the_episodes(parent, walks, tmp_path):
     assert [line["online/success"] for line in lines] == success
     assert [line["online/return"] for line in lines] == success
     assert {"critic_loss", "actor_loss", "weight_clipped"} <= set(result.metrics)
+
+
+def test_the_record_says_which_policy_acted(parent, walks, tmp_path):
+    """Another one in every episode after the warm-up; the one of a checkpoint acts in the episode after it."""
+    finetune(parent, tmp_path / "run", online(warm_up_episodes=2, checkpoint_every=1))
+    snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
+    names = [set(snapshot.episode(index).policy.tolist()) for index in range(5)]
+    assert all(len(each) == 1 for each in names)
+    first, second, third, fourth, fifth = (each.pop() for each in names)
+    assert first == second and len({second, third, fourth, fifth}) == 4
+    assert first == actor_hash(load_checkpoint(Run.open(parent).last).algorithm)
+    assert fifth == actor_hash(load_checkpoint(tmp_path / "run" / "checkpoint" / "000000004").algorithm)
+
+
+def test_a_task_that_cannot_succeed_has_no_regret(parent, walks, walk, tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "has_success", False)
+    result = finetune(parent, tmp_path / "run", online())
+    assert result.online_success_rate is result.cumulative_regret is None
+    lines = Run.open(tmp_path / "run").metrics()
+    assert not any("online/success" in line or "evaluation/success_rate" in line for line in lines)
+    assert Path(write_report(Run.open(tmp_path / "run"))).exists()
 
 
 # What is refused -------------------------------------------------------------------------------------------------

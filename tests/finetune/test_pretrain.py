@@ -22,6 +22,7 @@ from finetune.config import resolve
 from finetune.pretrain import choose_device, pretrain, resume
 from finetune.run import Run
 from policies.checkpoint import load_checkpoint
+from policies.iql import IQL
 
 TINY = Contract("tiny", (StateEntry("x"),), (ActionEntry("a"),))
 
@@ -183,6 +184,26 @@ def test_iql_gets_there_from_random_walks_where_cloning_does_not(store, tmp_path
     assert rate["bc"] <= 0.5
 
 
+def test_a_run_that_diverges_stops_and_keeps_what_was_sound(store, tmp_path, config, monkeypatch):
+    """No checkpoint holds what is not finite, even where the checkpoint is not a logged step."""
+    update = IQL.update
+
+    def diverging(self, batch):
+        info = update(self, batch)
+        if self.step > 23:
+            with torch.no_grad():
+                self.actor.log_std.fill_(float("nan"))
+        return info | {"actor_loss": self.actor.log_std.detach().sum()}
+
+    monkeypatch.setattr(IQL, "update", diverging)
+    with pytest.raises(InputError, match="learning diverged: actor_loss is nan"):
+        pretrain(store, tmp_path / "run", config(log_every=1000))
+    run = Run.open(tmp_path / "run")
+    assert run.last.name == "000000020"
+    assert all(tensor.isfinite().all() for tensor in load_checkpoint(run.last).algorithm.state_dict().values())
+    assert [line["step"] for line in run.metrics()] == [10, 20]
+
+
 # What is refused -------------------------------------------------------------------------------------------------
 
 
@@ -211,9 +232,11 @@ def test_bad_settings_leave_no_run(settings, message, store, tmp_path, config):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_store_that_is_missing_or_empty_leaves_no_run(tmp_path, config):
+def test_a_store_that_is_missing_or_empty_leaves_no_run(store, tmp_path, config):
     with pytest.raises(InputError, match="no such store"):
         pretrain(tmp_path / "nowhere", tmp_path / "run", config())
+    with pytest.raises(InputError, match="is a store, not a run"):
+        pretrain(tmp_path / "nowhere", store, config())
     Store.create(tmp_path / "empty", TINY)
     with pytest.raises(InputError, match="holds no episodes"):
         pretrain(tmp_path / "empty", tmp_path / "run", config())

@@ -7,6 +7,8 @@ import pytest
 from episodes.errors import InputError
 from finetune.run import KEPT_CHECKPOINTS, MetricsLog, Run
 
+BEGUN = {"kind": "pretrain", "train": {"seed": 3}, "data": {}}
+
 
 def saved(run: Run, *steps: int) -> Run:
     for step in steps:
@@ -17,19 +19,18 @@ def saved(run: Run, *steps: int) -> Run:
 
 
 def test_a_new_run_has_its_configuration_and_no_checkpoint(tmp_path):
-    run = Run.create(tmp_path / "deep" / "run", {"kind": "pretrain", "train": {"seed": 3}, "data": {}})
-    assert Run.open(tmp_path / "deep" / "run").config == {"kind": "pretrain", "train": {"seed": 3}, "data": {}}
+    run = Run.create(tmp_path / "deep" / "run", BEGUN)
+    assert Run.open(tmp_path / "deep" / "run").config == BEGUN
     assert not run.has_checkpoint()
     with pytest.raises(InputError, match="no complete checkpoint"):
         _ = run.last
 
 
 def test_a_run_is_never_written_over(tmp_path):
-    begun = {"kind": "pretrain", "train": {}, "data": {}}
-    Run.create(tmp_path / "run", begun)
+    Run.create(tmp_path / "run", BEGUN)
     with pytest.raises(InputError, match=r"a run is there already; give --resume"):
         Run.create(tmp_path / "run", {"kind": "finetune"})
-    assert Run.open(tmp_path / "run").config == begun
+    assert Run.open(tmp_path / "run").config == BEGUN
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError):
@@ -40,6 +41,17 @@ def test_what_is_no_run_does_not_open(tmp_path):
     with pytest.raises(InputError, match="is no run"):
         Run.open(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["kind", "train", "data", "parent", "online"])
+def test_a_configuration_that_lacks_a_part_is_refused_by_name(key, tmp_path):
+    whole = {"kind": "finetune", "train": {}, "data": {}, "parent": "p", "online": {}}
+    assert Run.create(tmp_path / "whole", whole).config == whole
+    begun = {name: value for name, value in whole.items() if name != key}
+    if key == "kind":
+        begun = {"train": {}, "data": {}}
+    with pytest.raises(InputError, match=f"config.yaml: lacks '{key}'"):
+        _ = Run.create(tmp_path / "run", begun).config
 
 
 def test_last_is_the_newest_complete_checkpoint(tmp_path):
