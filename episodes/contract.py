@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from episodes.errors import InputError
 from episodes.typed import STRICT, parse, plain, read_yaml
@@ -91,8 +91,12 @@ class Contract:
 
     @property
     def hash(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the contract in canonical JSON."""
-        return hashlib.sha256(json.dumps(plain(self), sort_keys=True).encode()).hexdigest()[:16]
+        """The first 16 hexadecimal digits of the SHA-256 of the contract in canonical JSON.
+
+        What is left at its default is left out, so that a new optional key does not rename every contract there is.
+        """
+        said = TypeAdapter(Contract).dump_python(self, mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     def check(self) -> "Contract":
         """Return self if names are unique, limits ordered and references known.

@@ -82,10 +82,14 @@ def _check_sizes(source: Contract, given: Contract) -> None:
     for what, there, said in (
         ("state entries", len(source.state), len(given.state)),
         ("action entries", len(source.action), len(given.action)),
-        ("cameras", source.cameras, given.cameras),
+        ("cameras", _cameras(source), _cameras(given)),
     ):
         if there != said:
             raise InputError(f"contract {given.name!r}: says {said} {what}, the source has {there}")
+
+
+def _cameras(contract: Contract) -> str:
+    return ", ".join(f"{camera.name} {camera.height}x{camera.width}" for camera in contract.cameras) or "no"
 
 
 def _digests(path: Path, contract: Contract) -> Counter[str]:

@@ -48,7 +48,7 @@ class Snapshot:
 
     @cached_property
     def metadata(self) -> list[dict[str, Any]]:
-        """Per episode: task, place, origin, digest and the hash of the contract it was recorded under."""
+        """Per episode: task, place, origin, digest and the hash of the contract that the store had then."""
         return [json.loads(str(text)) for text in self._read("episode/metadata")]
 
     @cached_property

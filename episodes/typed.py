@@ -12,7 +12,7 @@ from episodes.errors import InputError, unknown
 
 T = TypeVar("T")
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Set as `__pydantic_config__` of every dataclass that a file can fill."""
 
 

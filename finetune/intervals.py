@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 
 def rate_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson: holds for rare events too (0 of 200 is at most 1.8 %)."""
+    """Clopper-Pearson: two-sided, and holds for rare events too (0 of 200 is at most 1.8 %)."""
     interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="exact")
     return float(interval.low), float(interval.high)
 

@@ -79,9 +79,10 @@ def save_checkpoint(
 
 
 def actor_hash(algorithm: Algorithm) -> int:
-    """What a policy is called in the record of what it did: the first 64 bits of the SHA-256 of its parameters."""
-    parameters = {name: tensor.cpu() for name, tensor in algorithm.actor.state_dict().items()}
-    return int.from_bytes(sha256(save(parameters)).digest()[:8], "big")
+    """What a policy is called in the record of its actions: the first 64 bits of the SHA-256 of what decides them."""
+    tensors = {**algorithm.actor.state_dict(), **algorithm.preparation.tensors()}
+    content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    return int.from_bytes(sha256(content).digest()[:8], "big")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -37,7 +37,7 @@ class Policy:
         self.encoder = encoder
         self.deterministic = deterministic
         self.policy_hash = 0
-        """Of the actor that acts in this episode, for the record: the first 64 bits of its parameters' SHA-256."""
+        """Of the actor that acts in this episode, for the record: see `actor_hash`."""
         self._generator = torch.Generator()
         self._planned: deque[np.ndarray] = deque()
 
