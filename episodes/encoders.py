@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from episodes.errors import InputError, unknown
 from episodes.snapshot import Snapshot
@@ -70,7 +71,7 @@ def features_of(store: Store, snapshot: Snapshot, camera: str, encoder: Encoder)
     cached = store.snapshot().features(key, snapshot.observations)
     if cached is not None:
         return cached
-    rows = range(0, snapshot.observations, 512)
+    rows = tqdm(range(0, snapshot.observations, 512), desc=f"encode {camera}", unit="x512 frames", leave=False)
     features = np.concatenate([encoder.encode(snapshot.images(camera, start, start + 512)) for start in rows])
     store.write_features(key, features, {"camera": camera, "encoder": encoder.name, "weights": encoder.weights})
     return features

@@ -1,7 +1,7 @@
 """Push-T: push a T-shaped block onto its goal with a round finger (gym-pusht)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,24 +9,18 @@ import shapely
 from gym_pusht.envs.pusht import PushTEnv
 from pydantic import Field
 
-from episodes.contract import ActionEntry, Camera, Contract, StateEntry
+from episodes.contract import Camera
+from episodes.importers.diffusion_policy import PUSHT, PUSHT_TASK
 from episodes.typed import STRICT
 from sim.base import RENDER_SIZE, Task, check_size
 from sim.cameras import check_cameras
 from sim.gaps import Gap
 
-SIZE = 512.0
-"""Width and height of the table [px]."""
 SUCCESS = 0.95
 """Covered fraction of the goal above which the task is done."""
 CAMERA = "image"
 GAP_KEYS = ("delay_steps", "gain", "obs_noise")
 """Gaps that mean something here: the block moves only while it is pushed; there is no gravity, mass or damping."""
-
-_STATE = (
-    *(StateEntry(name, "px") for name in ("agent_x", "agent_y", "block_x", "block_y")),
-    StateEntry("block_angle", "rad", periodic=True),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +53,9 @@ class PushTTask(Task):
         size = check_size(image_size)
         self._env = PushTEnv(obs_type="state", render_mode="rgb_array")
         self._env.reset(seed=0)
-        contract = Contract(
-            name="pusht",
-            state=_STATE,
-            action=tuple(ActionEntry(f"target_{axis}", "px", 0.0, SIZE, f"agent_{axis}") for axis in "xy"),
-            cameras=tuple(Camera(camera, *size) for camera in cameras),
-            rate=float(self._env.control_hz),
-        )
-        super().__init__(name, contract, "push the grey T onto the green T", settings.horizon, gap)
+        # The logs' own contract and words: what is simulated and what humans recorded share a store.
+        contract = replace(PUSHT, cameras=tuple(Camera(camera, *size) for camera in cameras))
+        super().__init__(name, contract, PUSHT_TASK, settings.horizon, gap)
         # Each corner of the two boxes that the T is made of, around the block's position [px]: shape (2, 4, 2).
         self._boxes = np.array([shape.get_vertices() for shape in self._env.block.shapes])
         x, y, angle = self._env.goal_pose
@@ -90,8 +79,10 @@ class PushTTask(Task):
         The angle is set before the position: pymunk turns a body about its centre of mass, which is not its position.
         """
         state = np.asarray(state, np.float64)
-        if state.shape != (len(_STATE),) or not np.isfinite(state).all():
-            raise ValueError(f"{self.name}: got a state of shape {state.shape}, expected {len(_STATE)} finite values")
+        if state.shape != (len(self.contract.state),) or not np.isfinite(state).all():
+            raise ValueError(
+                f"{self.name}: got a state of shape {state.shape}, expected {len(self.contract.state)} finite values"
+            )
         env = self._env
         env.agent.position = (state[0], state[1])
         env.agent.velocity = (float(agent_velocity[0]), float(agent_velocity[1]))
