@@ -75,7 +75,7 @@ def _label_row(snapshot: Snapshot, name: str) -> dict[str, Any]:
     words = f"{covered} of {snapshot.episodes} episodes"
     if "reward" not in labels.values or not covered:
         return {"return_mean": None, "words": words}
-    starts = np.r_[0, snapshot.step_ends[:-1]].astype(int)
+    starts = snapshot.step_starts
     returns = np.add.reduceat(np.nan_to_num(labels.values["reward"]), starts)[labels.covered]
     return {"return_mean": float(returns.mean()), "words": f"{words}, mean return {returns.mean():.3f}"}
 

@@ -2,14 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from episodes.errors import InputError
-
-if TYPE_CHECKING:
-    from episodes.snapshot import Snapshot
 
 LOGGED = "logged"
 """The name of the labels that the source itself recorded; always there, never written."""
@@ -44,11 +41,3 @@ def check_label_name(name: str) -> None:
         raise InputError(f"label set {LOGGED!r} is what the source itself recorded; choose another name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "zarr.json":
         raise InputError(f"label set name {name!r}: letters, digits, '_', '.' and '-' only, a letter or digit first")
-
-
-def logged_labels(snapshot: "Snapshot") -> LabelSet:
-    """What the source recorded; an episode is covered where every step has a reward."""
-    reward, success = snapshot.column("reward"), snapshot.column("success")
-    missing = np.add.reduceat(np.isnan(reward), np.r_[0, snapshot.step_ends[:-1]]) if len(reward) else np.zeros(0)
-    values = {"reward": reward, "success": success}
-    return LabelSet(LOGGED, values, missing == 0, {"method": "logged"})

@@ -13,7 +13,7 @@ import zarr
 from episodes.contract import Contract, contract_from
 from episodes.episode import COLUMNS, Episode
 from episodes.errors import InputError, unknown
-from episodes.labels import LOGGED, LabelSet, logged_labels
+from episodes.labels import LOGGED, LabelSet
 
 FORMAT = "firsthand episodes"
 
@@ -40,6 +40,16 @@ class Snapshot:
     def observation_ends(self) -> np.ndarray:
         """Shape (E,), int64: the row after each episode's last observation."""
         return self._read("episode/observation_end")
+
+    @cached_property
+    def step_starts(self) -> np.ndarray:
+        """Shape (E,), int64: the row of each episode's first step."""
+        return self.step_ends - lengths(self.step_ends)
+
+    @cached_property
+    def observation_starts(self) -> np.ndarray:
+        """Shape (E,), int64: the row of each episode's first observation."""
+        return self.observation_ends - lengths(self.observation_ends)
 
     @cached_property
     def terminated(self) -> np.ndarray:
@@ -95,7 +105,10 @@ class Snapshot:
         """One episode as it was appended."""
         if not 0 <= index < self.episodes:
             raise InputError(f"{self.path}: no episode {index}; it has {self.episodes}, counted from 0")
-        rows = {"step": self._rows(self.step_ends, index), "observation": self._rows(self.observation_ends, index)}
+        rows = {
+            "step": slice(int(self.step_starts[index]), int(self.step_ends[index])),
+            "observation": slice(int(self.observation_starts[index]), int(self.observation_ends[index])),
+        }
         values = {}
         for column in COLUMNS:
             part = self._read(f"{column.per}/{column.name}", rows[column.per])
@@ -118,13 +131,13 @@ class Snapshot:
         """The label sets, the source's own (`logged`) first where any episode has a reward."""
         group = self.root["labels"]
         assert isinstance(group, zarr.Group)
-        logged = [LOGGED] if logged_labels(self).covered.any() else []
+        logged = [LOGGED] if self._logged_labels().covered.any() else []
         return logged + sorted(group.group_keys())
 
     def labels(self, name: str) -> LabelSet:
         """A label set by name, as long as the store is now: episodes that came later are not covered."""
         if name == LOGGED:
-            return logged_labels(self)
+            return self._logged_labels()
         if name not in self.label_names:
             raise unknown("label set", name, self.label_names, str(self.path))
         group = self.root[f"labels/{name}"]
@@ -132,6 +145,12 @@ class Snapshot:
         arrays = {key: self._read(f"labels/{name}/{key}") for key in group.array_keys()}
         covered = arrays.pop("covered")
         return LabelSet(name, arrays, covered, dict(group.attrs["provenance"])).extended(self.episodes, self.steps)  # type: ignore[arg-type]
+
+    def _logged_labels(self) -> LabelSet:
+        """What the source recorded; an episode is covered where every step has a reward."""
+        reward, success = self.column("reward"), self.column("success")
+        missing = np.add.reduceat(np.isnan(reward), self.step_starts) if len(reward) else np.zeros(0)
+        return LabelSet(LOGGED, {"reward": reward, "success": success}, missing == 0, {"method": "logged"})
 
     def features(self, name: str, observations: int) -> np.ndarray | None:
         """The first rows of a derived table, one per observation; None where the table is missing or shorter."""
@@ -150,9 +169,6 @@ class Snapshot:
                 f"{self.path}: is damaged: {path} cannot be read ({first_line(error)}); "
                 "restore it or import its logs again"
             ) from None
-
-    def _rows(self, ends: np.ndarray, index: int) -> slice:
-        return slice(int(ends[index - 1]) if index else 0, int(ends[index]))
 
 
 def open_snapshot(session: icechunk.Session, path: Path) -> Snapshot:

@@ -152,8 +152,7 @@ class Transitions:
         reward = labels.values["reward"]
         parts = []
         for index in np.flatnonzero(labels.covered):
-            first_step = int(snapshot.step_ends[index - 1]) if index else 0
-            first_observation = int(snapshot.observation_ends[index - 1]) if index else 0
+            first_step, first_observation = int(snapshot.step_starts[index]), int(snapshot.observation_starts[index])
             steps = slice(first_step, int(snapshot.step_ends[index]))
             observations = int(snapshot.observation_ends[index]) - first_observation
             rows = _rows_of(observations, reward[steps], terminated[steps], config)

@@ -125,9 +125,7 @@ def _of_store(store: Store) -> Evaluation:
     """What the collected episodes themselves amount to, as an evaluation."""
     snapshot = store.snapshot()
     labels = snapshot.labels("env")
-    ends = snapshot.step_ends
-    starts = np.r_[0, ends[:-1]].astype(int)
-    parts = [(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
+    parts = [(int(a), int(b)) for a, b in zip(snapshot.step_starts, snapshot.step_ends, strict=True)]
     reward, success = labels.values["reward"], labels.values["success"]
     return Evaluation(
         TASK,

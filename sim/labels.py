@@ -36,8 +36,7 @@ def env_labels(snapshot: Snapshot, task: Task, name: str) -> LabelSet:
         )
     state, parts, covered = snapshot.column("state"), [], np.ones(snapshot.episodes, bool)
     terminated = np.zeros(snapshot.steps, np.float32)
-    step_starts = np.r_[0, snapshot.step_ends[:-1]].astype(int)
-    observation_starts = np.r_[0, snapshot.observation_ends[:-1]].astype(int)
+    step_starts, observation_starts = snapshot.step_starts, snapshot.observation_starts
     for index in range(snapshot.episodes):
         steps = int(snapshot.step_ends[index]) - step_starts[index]
         reward, success = score_episode(
@@ -75,7 +74,7 @@ def label_with_env(store: Store, task: Task, name: str) -> dict[str, Any]:
     labels = env_labels(snapshot, task, name)
     seconds = time.monotonic() - began
     store.write_labels(labels)
-    starts = np.r_[0, snapshot.step_ends[:-1]].astype(int)
+    starts = snapshot.step_starts
     reward, success = (np.nan_to_num(labels.values[key]) for key in ("reward", "success"))
     return {
         "labels": name,
