@@ -33,7 +33,10 @@ FIRST_EPISODE_SEED = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class OnlineConfig:
-    """Everything that decides how a pretrained run goes on learning."""
+    """Everything that decides how a pretrained run goes on learning.
+
+    Online, the reward is the simulator's own, whatever label set the offline half of a batch was rewarded by.
+    """
 
     __pydantic_config__ = STRICT
 
