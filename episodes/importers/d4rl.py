@@ -22,7 +22,7 @@ import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import h5py
 import numpy as np
@@ -62,6 +62,8 @@ class D4RL:
         self._source = Source.DEMONSTRATION if "human" in text or "demonstration" in text else Source.UNKNOWN
         env = attributes.get("env", attributes.get("env_id", ""))
         self._task = task or words(env)
+        # Real robots' logs are kept in this layout, too: only a named environment says that it was a simulation.
+        self._place: Literal["sim", ""] = "sim" if env else ""
         flags = {name: self._columns.get(name) for name in ("terminals", "timeouts", "next_observations")}
         if all(values is None for values in flags.values()):
             raise InputError(
@@ -102,7 +104,7 @@ class D4RL:
             source=np.full(end - start, self._source, np.uint8),
             reward=None if rewards is None else rewards[start:end].copy(),
             task=self._task,
-            place="sim",
+            place=self._place,
             origin=f"{self._path.name}:{start}-{end - 1}",
         )
 

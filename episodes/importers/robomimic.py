@@ -25,7 +25,7 @@ Rules:
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import h5py
 import numpy as np
@@ -62,6 +62,8 @@ class Robomimic:
             attributes = {key: data.attrs[key] for key in names.ENVIRONMENT if key in data.attrs}
         self._environment = names.read_environment(attributes, path)
         self._task = task or words(names.environment_name(self._environment))
+        # Real robots' demonstrations are kept in this layout, too: only a named environment says it was a simulation.
+        self._place: Literal["sim", ""] = "sim" if names.environment_name(self._environment) else ""
         self._rate = names.control_rate(self._environment)
         with self._opened() as file:
             self._sparse = not names.shaped(self._environment) and _rewards_are_sparse(file, self._keys)
@@ -146,7 +148,7 @@ class Robomimic:
             reward=rewards,
             success=success,
             task=self._task,
-            place="sim",
+            place=self._place,
             origin=f"{self._path.name}:{key}",
         ).check(contract)
 

@@ -152,6 +152,12 @@ def test_where_a_file_says_human_its_steps_are_demonstrations(tmp_path, load):
     assert source("pen-medium-v1.hdf5") == {Source.UNKNOWN}
 
 
+def test_only_a_file_that_names_its_simulator_is_from_one(tmp_path, load):
+    for name, attributes, place in (("a.hdf5", {"env": "AdroitHandDoor"}, "sim"), ("b.hdf5", None, "")):
+        file = load(write(tmp_path / name, table([3]), attributes))
+        assert [episode.place for episode in file.episodes.values()] == [place]
+
+
 def test_one_number_a_step_may_be_a_column(tmp_path, load):
     columns = table([3, 2])
     for name in ("rewards", "terminals", "timeouts"):

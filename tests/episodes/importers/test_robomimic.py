@@ -207,6 +207,11 @@ def test_a_file_that_does_not_say_its_rate_has_no_times(tmp_path, load):
     assert episode.observation_time is None and episode.action_time is None and episode.task == "stack"
 
 
+def test_only_a_file_that_names_its_simulator_is_from_one(tmp_path, load):
+    assert load(write(tmp_path / "a.hdf5", demo())).episodes["demo_0"].place == "sim"
+    assert load(write(tmp_path / "b.hdf5", demo(), env=None)).episodes["demo_0"].place == ""
+
+
 def test_task_text_comes_from_the_environment(tmp_path, load):
     assert load(write(tmp_path / "a.hdf5", demo())).episodes["demo_0"].task == "pick place can"
 
