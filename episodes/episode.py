@@ -168,7 +168,8 @@ class Episode:
             value = getattr(self, item.name)
             if item.name == "images":
                 for name in sorted(value):
-                    hasher.update(name.encode() + np.ascontiguousarray(value[name]).data)
+                    hasher.update(name.encode())
+                    hasher.update(np.ascontiguousarray(value[name]).data)
             elif isinstance(value, np.ndarray) and not columns[item.name].is_absent(value):
                 hasher.update(item.name.encode() + np.ascontiguousarray(value).data)
             elif item.name in ("terminated", "truncated"):

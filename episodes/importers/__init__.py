@@ -9,10 +9,12 @@ import h5py
 from episodes.errors import InputError
 from episodes.importers.d4rl import D4RL
 from episodes.importers.diffusion_policy import DiffusionPolicy
+from episodes.importers.lerobot import LeRobot
+from episodes.importers.lerobot_info import is_lerobot
 from episodes.importers.robomimic import Robomimic
 from episodes.importers.source import Importer, listed, member_names, reading
 
-FORMATS: tuple[type[Importer], ...] = (Robomimic, DiffusionPolicy, D4RL)
+FORMATS: tuple[type[Importer], ...] = (Robomimic, DiffusionPolicy, D4RL, LeRobot)
 
 __all__ = ["FORMATS", "Importer", "detect", "open_source"]
 
@@ -65,6 +67,8 @@ def _detect_folder(path: Path) -> type[Importer]:
         names = [entry.name for entry in path.iterdir()]
     if (path / "data").is_dir() and (path / "meta" / "episode_ends").is_dir():
         return DiffusionPolicy
+    if is_lerobot(path):
+        return LeRobot
     raise _no_format(path, f"a folder with {listed(names)}" if names else "an empty folder")
 
 
