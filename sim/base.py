@@ -38,6 +38,8 @@ class Task(gymnasium.Env[Any, np.ndarray]):
     terminates_on_success = False
     has_success = True
     """Whether the task can succeed at all: running faster cannot."""
+    hold = 1
+    """Steps in a row that success has to last before it ends an episode: who records a robot stops a little late."""
 
     def __init__(self, name: str, contract: Contract, instruction: str, horizon: int, gap: Gap):
         self.name = name
@@ -58,6 +60,7 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         # Per action entry, the state entry that it is a target for, or -1.
         self._reference = np.array([-1 if e.reference is None else names.index(e.reference) for e in contract.action])
         self._steps: int | None = None
+        self._held = 0
         self._waiting: deque[np.ndarray] = deque()
         self._noise = np.random.default_rng(0)
 
@@ -76,7 +79,7 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         self._noise = np.random.default_rng([episode_seed, 1])
         self._reset(episode_seed)
         self._waiting = deque(self.hold_action() for _ in range(self.gap.delay_steps))
-        self._steps = 0
+        self._steps = self._held = 0
         return self._observe(), {"success": False, "seed": episode_seed}
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -91,7 +94,8 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         self._waiting.append(self.clip(action))
         reward, success, ended, extra = self._advance(self._with_gain(self._waiting.popleft()))
         self._steps += 1
-        terminated = bool(ended or (success and self.terminates_on_success))
+        self._held = self._held + 1 if success else 0
+        terminated = bool(ended or (self.terminates_on_success and self._held >= self.hold))
         truncated = not terminated and self._steps >= self.horizon
         if terminated or truncated:
             self._steps = None

@@ -29,11 +29,7 @@ def env_labels(snapshot: Snapshot, task: Task, name: str) -> LabelSet:
         raise InputError(f"{snapshot.path}: holds no episodes to label")
     if not task.scores_states:
         raise InputError(f"task {task.name!r}: its reward is no function of the state; use the labels 'logged' instead")
-    if task.contract.state_names != snapshot.contract.state_names:
-        raise InputError(
-            f"{snapshot.path}: its state is not task {task.name!r}'s: "
-            f"{_first_difference(snapshot.contract.state_names, task.contract.state_names)}"
-        )
+    check_states(snapshot, task)
     state, parts, covered = snapshot.column("state"), [], np.ones(snapshot.episodes, bool)
     terminated = np.zeros(snapshot.steps, np.float32)
     step_starts, observation_starts = snapshot.step_starts, snapshot.observation_starts
@@ -90,6 +86,15 @@ def label_with_env(store: Store, task: Task, name: str) -> dict[str, Any]:
         "return_mean": float(np.add.reduceat(reward, starts)[labels.covered].mean()),
         "success_rate": float(np.maximum.reduceat(success, starts)[labels.covered].mean()),
     }
+
+
+def check_states(snapshot: Snapshot, task: Task) -> None:
+    """Raise an InputError unless the store's states are the task's."""
+    if task.contract.state_names != snapshot.contract.state_names:
+        raise InputError(
+            f"{snapshot.path}: its state is not task {task.name!r}'s: "
+            f"{_first_difference(snapshot.contract.state_names, task.contract.state_names)}"
+        )
 
 
 def _first_difference(got: list[str], expected: list[str]) -> str:

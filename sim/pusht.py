@@ -12,7 +12,7 @@ from pydantic import Field
 from episodes.contract import Camera
 from episodes.importers.diffusion_policy import PUSHT, PUSHT_TASK
 from episodes.typed import STRICT
-from sim.base import RENDER_SIZE, Task, check_size
+from sim.base import RENDER_SIZE, Observation, Task, check_size
 from sim.cameras import check_cameras
 from sim.gaps import Gap
 
@@ -92,6 +92,14 @@ class PushTTask(Task):
         env.block.angular_velocity = 0.0
         env.space.reindex_shapes_for_body(env.agent)
         env.space.reindex_shapes_for_body(env.block)
+
+    def observe_at(self, state: np.ndarray) -> Observation:
+        """What is seen at a state, shape (5,); the episode that is under way is at that state afterwards."""
+        self.set_state(state)
+        # The picture marks where things touched in the last step: let that be a step of no length, here.
+        self._env.space.step(1e-9)
+        self.set_state(state)
+        return self._observe()
 
     def hold_action(self) -> np.ndarray:
         """Stay where the finger is."""

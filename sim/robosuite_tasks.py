@@ -25,6 +25,9 @@ ROTATION_LIMIT = 0.5
 LIFT_HEIGHT = 0.04
 """Height of the cube's centre above the table top from which it counts as lifted [m]; robosuite's own criterion."""
 
+CUBE_HALF = 0.02
+"""Height of the cube's centre above the table top while it lies there, about [m]."""
+
 Actions = Literal["xyz+rotation+gripper", "xyz+gripper"]
 
 
@@ -41,6 +44,8 @@ class RobosuiteSettings:
     horizon: Annotated[int, Field(gt=0)] = 500
     physics_step: Annotated[float, Field(gt=0, le=0.01)] = 0.002
     """Time step of the physics [s]."""
+    hold: Annotated[int, Field(gt=0)] = 1
+    """Steps in a row that success has to last before it ends an episode."""
 
     def check(self, where: str) -> None:
         """Raise an InputError unless a whole number of physics steps makes a step."""
@@ -59,6 +64,8 @@ class LiftSettings(RobosuiteSettings):
     __pydantic_config__ = STRICT
 
     horizon: Annotated[int, Field(gt=0)] = 80
+    reward: Literal["success", "shaped"] = "success"
+    """1 for success and else 0; or in [0, 1]: half for the hand's nearness to the cube, half for the cube's height."""
 
 
 OTHERS = {
@@ -121,6 +128,7 @@ class RobosuiteTask(MujocoTask):
         size = check_size(image_size)
         settings.check(name)
         self._physics_step = settings.physics_step
+        self.hold = settings.hold
         env = robosuite_env.make(environment, settings.rate, settings.physics_step)
         self._env = env
         self._rotates = settings.actions == "xyz+rotation+gripper"
@@ -191,6 +199,7 @@ class LiftTask(RobosuiteTask):
     scores_states = True
 
     def __init__(self, name: str, settings: LiftSettings, **options: Any):
+        self._shaped = settings.reward == "shaped"
         super().__init__(name, "Lift", "lift the red cube off the table", settings, **options)
 
     def _bind_state(self) -> list[tuple[str, str]]:
@@ -199,6 +208,7 @@ class LiftTask(RobosuiteTask):
         self._height = float(env.model.mujoco_arena.table_offset[2]) + LIFT_HEIGHT
         names = [*_HAND, *entries("m", *_FINGERS), *_CUBE]
         self._cube_z = [name for name, _ in names].index("cube_z")
+        self._apart = [[name for name, _ in names].index(f"cube_from_eef_{axis}") for axis in "xyz"]
         # The state is read straight from MuJoCo; robosuite would compute all of it again at every physics step.
         for observable in list(env._observables):
             env.modify_observable(observable, "enabled", False)
@@ -218,6 +228,14 @@ class LiftTask(RobosuiteTask):
         # From the state as it is stored, so that labelling a log gives what the log says.
         return bool(self._score(self._state().astype(np.float32)[None])[1][0])
 
+    def _advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        _, success, ended, extra = super()._advance(action)
+        return float(self._score(self._state().astype(np.float32)[None])[0][0]), success, ended, extra
+
     def _score(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         lifted = state[:, self._cube_z] > np.float32(self._height)
-        return lifted, lifted
+        if not self._shaped:
+            return lifted, lifted
+        near = 1 - np.tanh(5 * np.linalg.norm(state[:, self._apart], axis=1))
+        height = np.clip((state[:, self._cube_z] - self._height) / (LIFT_HEIGHT - CUBE_HALF) + 1, 0, 1)
+        return 0.5 * near + 0.5 * height, lifted

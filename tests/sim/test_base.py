@@ -105,6 +105,7 @@ def test_the_time_limit_truncates_and_does_not_terminate():
 def test_a_fall_terminates_and_is_no_success():
     task = make_task("hopper")
     task.reset(seed=0)
+    terminated, truncated, info = False, False, {}
     for _ in range(200):
         _, _, terminated, truncated, info = task.step(np.ones(3))
         if terminated:

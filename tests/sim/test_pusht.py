@@ -1,5 +1,7 @@
 """Push-T: the human log's dynamics, coverage, pictures."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,19 @@ def test_set_state_sets_exactly_that_state(pusht):
     for state in np.random.default_rng(0).uniform([50, 50, 100, 100, 0], [450, 450, 400, 400, 2 * np.pi], (20, 5)):
         pusht.set_state(state)
         np.testing.assert_allclose(pusht._state(), state, atol=1e-9)
+
+
+def test_what_is_seen_at_a_state_is_that_state_and_its_picture():
+    task: Any = make_task("pusht", cameras=["image"], image_size=(32, 48))
+    task.reset(seed=0)
+    states = np.random.default_rng(1).uniform([50, 50, 100, 100, 0], [450, 450, 400, 400, 2 * np.pi], (5, 5))
+    for state in states:
+        seen = task.observe_at(state)
+        assert task.observation_space.contains(seen)
+        np.testing.assert_allclose(seen["state"], state, rtol=1e-6)
+        np.testing.assert_array_equal(seen["image/image"], task._image("image", 32, 48))
+    np.testing.assert_allclose(task._state(), states[-1])
+    assert len({task.observe_at(state)["image/image"].tobytes() for state in [*states, states[0]]}) == 5
 
 
 def test_coverage_is_the_environments_own(pusht):
@@ -76,14 +91,14 @@ def test_covering_the_goal_terminates_with_the_raw_coverage(pusht):
 
 
 def test_the_finger_holds_where_it_is(pusht):
-    start = pusht.reset(seed=2)[0]["state"]
+    state = start = pusht.reset(seed=2)[0]["state"]
     for _ in range(5):
         state = pusht.step(pusht.hold_action())[0]["state"]
     np.testing.assert_allclose(state[:2], start[:2], atol=1e-2)
 
 
 def test_pictures_have_the_size_and_show_the_state():
-    task = make_task("pusht", cameras=["image"], image_size=(96, 128))
+    task: Any = make_task("pusht", cameras=["image"], image_size=(96, 128))
     observation, _ = task.reset(seed=0)
     assert observation["image/image"].shape == (96, 128, 3)
     task.set_state(np.array([480, 40, 256, 256, np.pi / 4]))  # the finger at the top right

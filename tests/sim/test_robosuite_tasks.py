@@ -1,10 +1,13 @@
 """Lift's units, order and criterion, and the other robosuite tasks."""
 
+from typing import Any
+
 import mujoco
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from episodes.errors import InputError
 from sim.robosuite_tasks import LIFT_HEIGHT, OTHERS
 from sim.task import make_task
 
@@ -21,7 +24,7 @@ def vector(task, state, *names):
 def place_cube(task, position, wxyz):
     joint = task._model.joint("cube_joint0").qposadr[0]
     task._data.qpos[joint : joint + 7] = [*position, *wxyz]
-    mujoco.mj_forward(task._model, task._data)
+    mujoco.mj_forward(task._model, task._data)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_contract_of_lift(lift):
@@ -54,7 +57,7 @@ def test_a_centimetre_each_step_is_the_speed_that_the_controller_makes_of_it(lif
 
 
 def test_a_turn_turns_about_its_axis(lift):
-    lift.reset(seed=0)
+    state = lift.reset(seed=0)[0]["state"]
     start = lift._state()[3:7]
     for _ in range(10):
         state = lift.step(np.array([0, 0, 0, 0, 0, 0.1, -1.0]))[0]["state"]
@@ -64,7 +67,7 @@ def test_a_turn_turns_about_its_axis(lift):
 
 
 def test_without_rotation_the_hand_keeps_its_orientation(lift_quick):
-    start = lift_quick.reset(seed=0)[0]["state"]
+    state = start = lift_quick.reset(seed=0)[0]["state"]
     for _ in range(20):
         state = lift_quick.step(np.array([0.03, 0.02, 0.0, -1.0]))[0]["state"]
     assert np.linalg.norm(state[:2] - start[:2]) > 0.1
@@ -74,7 +77,7 @@ def test_without_rotation_the_hand_keeps_its_orientation(lift_quick):
 def test_the_gripper_opens_at_minus_one_and_closes_at_one(lift_quick):
     widths = []
     for grip in (-1.0, 1.0):
-        lift_quick.reset(seed=0)
+        state = lift_quick.reset(seed=0)[0]["state"]
         for _ in range(10):
             state = lift_quick.step(np.array([0, 0, 0, grip]))[0]["state"]
         left, right = vector(lift_quick, state, "finger_left", "finger_right")
@@ -98,7 +101,7 @@ def test_the_state_is_where_things_are(lift_quick):
     lift_quick.step(np.array([0.05, 0, 0, 1.0]))
     state, data = lift_quick._state(), lift_quick._data
     before = data.qpos.copy(), data.qvel.copy()
-    mujoco.mj_forward(lift_quick._model, data)
+    mujoco.mj_forward(lift_quick._model, data)  # pyright: ignore[reportAttributeAccessIssue]
     assert np.array_equal(before[0], data.qpos)
     np.testing.assert_allclose(state, lift_quick._state(), atol=1e-12)  # none of it was a physics step late
     cube = data.qpos[lift_quick._model.joint("cube_joint0").qposadr[0] :][:3]
@@ -124,6 +127,79 @@ def test_lifting_terminates(lift_quick):
     assert (reward, terminated, truncated, info["success"]) == (1.0, True, False, True)
 
 
+def at_heights(task, heights, monkeypatch):
+    """What the steps of an episode say in which the cube is at these heights above the table."""
+    task.reset(seed=0)
+    advance = type(task)._advance
+    left = list(heights)
+
+    def moved(self, action):
+        self._data.qvel[:] = 0  # It falls from here by a centimetre, and not as fast as it has fallen before.
+        place_cube(self, [0.0, 0.2, 0.8 + left.pop(0)], [1, 0, 0, 0])
+        return advance(self, action)
+
+    monkeypatch.setattr(type(task), "_advance", moved)
+    return [task.step(task.hold_action())[1:5] for _ in heights]
+
+
+def test_success_has_to_last_before_it_ends_an_episode(monkeypatch):
+    """Held for 3 steps, dropped, and held for 4: only then it is over. Its reward is there from the first step on."""
+    task = make_task("lift-quick:hold=4")
+    up = [0, 1, 1, 1, 0, 1, 1, 1, 1]
+    steps = at_heights(task, [0.2 * lifted for lifted in up], monkeypatch)
+    assert [step[3]["success"] for step in steps] == [bool(lifted) for lifted in up]
+    assert [step[0] for step in steps] == up
+    assert [step[1] for step in steps] == [False] * 8 + [True]
+    assert not any(step[2] for step in steps)
+
+
+def test_what_was_held_is_forgotten_at_a_reset(monkeypatch):
+    task = make_task("lift-quick:hold=2")
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            assert not at_heights(task, [0.2], patch)[0][1]
+
+
+def test_success_that_comes_too_late_to_last_is_cut_off_by_the_time_limit(monkeypatch):
+    task = make_task("lift-quick:hold=3,horizon=2")
+    _, (_, terminated, truncated, info) = at_heights(task, [0.2, 0.2], monkeypatch)
+    assert (terminated, truncated, info["success"]) == (False, True, True)
+
+
+@pytest.mark.parametrize("hold", ["0", "-1", "1.5"])
+def test_holding_for_no_whole_number_of_steps_is_refused(hold):
+    with pytest.raises(InputError, match="hold"):
+        make_task(f"lift-quick:hold={hold}")
+
+
+def test_the_shaped_reward_is_nearness_and_height_by_hand():
+    """Half of 1 - tanh(5 * distance), and half of the way from 2 cm (on the table) to 4 cm (lifted), clipped."""
+    task = make_task("lift-quick:reward=shaped")
+    names = task.contract.state_names
+    state = np.zeros((6, len(names)), np.float32)
+    state[:, names.index("cube_z")] = 0.8 + np.array([0.02, 0.03, 0.0401, 0.3, 0.0, 0.02])
+    for axis, distance in zip("xyz", (0.06, 0.0, 0.08), strict=True):
+        state[:, names.index(f"cube_from_eef_{axis}")] = distance
+    state[5, [names.index(f"cube_from_eef_{axis}") for axis in "xyz"]] = 0
+    near = 0.5 * (1 - 0.46211716)  # tanh(0.5): 6 and 8 cm apart are 10 cm
+    reward, success = task.score(state)
+    np.testing.assert_allclose(reward, [near, near + 0.25, near + 0.5, near + 0.5, near, 0.5], atol=1e-5)
+    assert success.tolist() == [0, 0, 1, 1, 0, 0]
+    plain, same = make_task("lift-quick").score(state)
+    assert plain.tolist() == same.tolist() == success.tolist()
+
+
+def test_the_shaped_reward_of_a_step_is_the_score_of_the_next_state():
+    task = make_task("lift-quick:reward=shaped")
+    task.reset(seed=0)
+    rewards = []
+    for action in np.random.default_rng(0).uniform(-0.05, 0.05, (8, 4)):
+        observation, reward, _, _, _ = task.step(action)
+        assert np.float32(reward) == task.score(observation["state"][None])[0][0]
+        rewards.append(reward)
+    assert len(set(rewards)) == 8 and 0 < min(rewards) < max(rewards) < 1
+
+
 def test_two_tasks_have_the_same_cube(lift, lift_quick):
     sizes = [task._model.geom("cube_g0").size.tolist() for task in (lift, lift_quick)]
     assert sizes[0] == sizes[1]
@@ -138,7 +214,7 @@ def test_another_physics_step_is_not_left_behind():
 
 def test_a_step_lasts_as_long_as_the_rate_says():
     for spec in ("lift:rate=100", "lift:rate=12.5,physics_step=0.001"):
-        task = make_task(spec)
+        task: Any = make_task(spec)
         task.reset(seed=0)
         start = task._data.time
         for _ in range(3):
