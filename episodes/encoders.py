@@ -4,11 +4,10 @@ timm and open_clip are imported only when an encoder is asked for.
 """
 
 import importlib
-import sys
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from episodes.errors import InputError, unknown
 from episodes.snapshot import Snapshot
 from episodes.store import Store
+from episodes.vision_language import VisionLanguage, digest_of, import_beside_torchvision, load_vision_language
 
 ENCODERS = ("efficientnet_lite0", "open_clip")
 
@@ -32,49 +32,120 @@ class Encoder:
     """Shape (3, 1, 1), of pixels in [0, 1]."""
     std: torch.Tensor
     weights: str
-    """The first 16 hexadecimal digits of the SHA-256 of the file of weights: features are kept under it."""
+    """The first 16 hexadecimal digits of the SHA-256 of the weights: features are kept under it."""
     size: int | None
     """Side of the square that frames are resized to; None where the network takes any size."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    """What the network computes in; features are float32 whatever it is."""
+
+    @property
+    def key(self) -> str:
+        """What features are kept under: they depend on the weights and on the arithmetic, not on the device."""
+        return self.weights if self.dtype == torch.float32 else f"{self.weights}.{str(self.dtype).split('.')[-1]}"
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Encoder":
+        """The same encoder elsewhere. Moves the network, too: the old one is not to be used any more."""
+        return replace(self, network=self.network.to(device, dtype), device=device, dtype=dtype)
 
     def encode(self, frames: np.ndarray, batch_size: int = 64) -> np.ndarray:
         parts = []
+        mean, std = self.mean.to(self.device), self.std.to(self.device)
         with torch.no_grad():
             for start in range(0, len(frames), batch_size):
-                pixels = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch_size]))
+                pixels = torch.from_numpy(np.ascontiguousarray(frames[start : start + batch_size])).to(self.device)
                 pixels = pixels.permute(0, 3, 1, 2).float() / 255
                 if self.size is not None:
                     pixels = torch.nn.functional.interpolate(
                         pixels, (self.size, self.size), mode="bilinear", antialias=True
                     )
-                parts.append(self.network((pixels - self.mean) / self.std).float().numpy())
+                parts.append(self.network(((pixels - mean) / std).to(self.dtype)).float().cpu().numpy())
         return np.concatenate(parts)
 
 
-def load_encoder(name: str) -> Encoder:
-    """An encoder by name: `efficientnet_lite0`, or `open_clip:MODEL:CHECKPOINT` with a local file of weights.
+def load_encoder(name: str, device: torch.device | None = None, *, fast: bool = False) -> Encoder:
+    """An encoder by name: `efficientnet_lite0`, or `open_clip:` and what `load_vision_language` takes.
+
+    Args:
+        device: where it computes; the CPU where None.
+        fast: compute in bfloat16 where that is native, which is three times as fast.
 
     Raises:
         InputError: where the name is unknown, or the weights are missing: with how to get them.
     """
     kind, _, rest = name.partition(":")
-    if kind == "efficientnet_lite0":
-        return _efficientnet_lite0(name)
-    if kind == "open_clip":
-        return _open_clip(name, rest)
-    raise unknown("encoder", name, ENCODERS)
+    if kind not in ENCODERS:
+        raise unknown("encoder", name, ENCODERS)
+    encoder = _efficientnet_lite0(name) if kind == "efficientnet_lite0" else encoder_of(load_vision_language(rest))
+    return placed(encoder, device or torch.device("cpu"), fast=fast)
+
+
+def whole_name(name: str) -> str:
+    """The name with its path, where it has one, from the root: it is written down and used from elsewhere."""
+    kind, _, rest = name.partition(":")
+    model, _, weights = rest.partition(":")
+    if kind == "open_clip" and rest and Path(rest).exists():
+        return f"{kind}:{Path(rest).resolve()}"
+    if kind == "open_clip" and weights and Path(weights).exists():
+        return f"{kind}:{model}:{Path(weights).resolve()}"
+    return name
+
+
+def placed(encoder: Encoder, device: torch.device, *, fast: bool) -> Encoder:
+    """The encoder on a device, in its arithmetic; see `load_encoder`."""
+    return encoder.to(device, torch.bfloat16 if fast and computes_bfloat16(device) else torch.float32)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for it; emulated, it is slower than float32."""
+    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def encoder_of(model: VisionLanguage) -> Encoder:
+    """The half of a vision-language model that looks at pictures."""
+    visual = model.network.visual
+    return Encoder(f"open_clip:{model.name}", visual, model.mean, model.std, model.weights, model.size)
+
+
+BLOCK = 512
+"""Frames that are read and encoded together."""
+SAVED_AFTER = 16
+"""Blocks after which features are put into the store: what an interruption can cost."""
 
 
 def features_of(store: Store, snapshot: Snapshot, camera: str, encoder: Encoder) -> np.ndarray:
-    """Shape (N observations, F): the store's frames encoded, from the store's own cache where it has them."""
-    key = f"{camera}.{encoder.weights}"
+    """Shape (N observations, F): the store's frames encoded; only those that its own cache does not have yet."""
+    key = f"{camera}.{encoder.key}"
     # A store only grows, so a later table has this snapshot's rows, too: a run that is resumed finds what it wrote.
     cached = store.snapshot().features(key, snapshot.observations)
-    if cached is not None:
-        return cached
-    rows = tqdm(range(0, snapshot.observations, 512), desc=f"encode {camera}", unit="x512 frames", leave=False)
-    features = np.concatenate([encoder.encode(snapshot.images(camera, start, start + 512)) for start in rows])
-    store.write_features(key, features, {"camera": camera, "encoder": encoder.name, "weights": encoder.weights})
-    return features
+    parts = [] if cached is None else [cached]
+    done = sum(map(len, parts))
+    provenance = {"camera": camera, "encoder": encoder.name, "weights": encoder.weights}
+    unsaved: list[np.ndarray] = []
+    for frames in _blocks(snapshot, camera, done):
+        unsaved.append(encoder.encode(frames))
+        at_end = done + sum(map(len, unsaved)) == snapshot.observations
+        if len(unsaved) == SAVED_AFTER or at_end:
+            rows = np.concatenate(unsaved)
+            store.write_features(key, rows, provenance, start=done)
+            parts.append(rows)
+            done += len(rows)
+            unsaved = []
+    return np.concatenate(parts)
+
+
+def _blocks(snapshot: Snapshot, camera: str, start: int) -> Iterator[np.ndarray]:
+    """A camera's frames from a row on; the next block is read while the last one is being used."""
+    starts = range(start, snapshot.observations, BLOCK)
+    with ThreadPoolExecutor(1) as reader:
+        reading = [reader.submit(snapshot.images, camera, first, first + BLOCK) for first in starts[:1]]
+        for following in tqdm([*starts[1:], None], desc=f"encode {camera}", unit=f"x{BLOCK} frames", leave=False):
+            if not reading:
+                return
+            frames = reading.pop().result()
+            if following is not None:
+                reading.append(reader.submit(snapshot.images, camera, following, following + BLOCK))
+            yield frames
 
 
 def _efficientnet_lite0(name: str) -> Encoder:
@@ -93,7 +164,7 @@ def _efficientnet_lite0(name: str) -> Encoder:
     if missing:
         raise InputError(f"encoder 'efficientnet_lite0': the weights lack {missing[0]}")
     half = torch.full((3, 1, 1), 0.5)
-    return Encoder(name, network.eval(), half, half, _digest(file), None)
+    return Encoder(name, network.eval(), half, half, digest_of(network), None)
 
 
 def _timm_names(state: dict[str, torch.Tensor], network: Any) -> dict[str, torch.Tensor]:
@@ -101,48 +172,3 @@ def _timm_names(state: dict[str, torch.Tensor], network: Any) -> dict[str, torch
     own = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
     theirs = [key for key in state if not key.endswith("num_batches_tracked") and "fc" not in key]
     return {mine: state[other] for mine, other in zip(own, theirs, strict=True)}
-
-
-def _open_clip(name: str, rest: str) -> Encoder:
-    model, _, checkpoint = rest.partition(":")
-    if not model or not checkpoint:
-        raise InputError(f"encoder {name!r}: expected open_clip:MODEL:CHECKPOINT, for example open_clip:ViT-B-32:/x.pt")
-    if not Path(checkpoint).is_file():
-        raise InputError(f"encoder {name!r}: no weights at {checkpoint}; download a checkpoint and give its path")
-    open_clip = import_beside_torchvision("open_clip")
-    if model not in open_clip.list_models():
-        raise unknown("open_clip model", model, open_clip.list_models())
-    network, _, _ = open_clip.create_model_and_transforms(model, pretrained=checkpoint)
-    visual = network.visual.eval()
-    size = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
-    mean = torch.tensor(visual.preprocess_cfg["mean"]).view(3, 1, 1)
-    std = torch.tensor(visual.preprocess_cfg["std"]).view(3, 1, 1)
-    return Encoder(name, visual, mean, std, _digest(checkpoint), int(size))
-
-
-def _digest(file: str) -> str:
-    return sha256(Path(file).read_bytes()).hexdigest()[:16]
-
-
-def import_beside_torchvision(module: str) -> ModuleType:
-    """Import a library that needs torchvision.
-
-    A torchvision built for CUDA beside a CPU build of torch fails at import for want of two operators that nothing here
-    calls. Declaring them after that failure, and only then, lets it load; declared up front they break GPU machines.
-    """
-    try:
-        return importlib.import_module(module)
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _declared.append(library)
-    for name in [n for n in sys.modules if n.split(".")[0] in ("torchvision", module)]:
-        del sys.modules[name]
-    return importlib.import_module(module)
-
-
-_declared: list[torch.library.Library] = []
-"""Keeps the declarations alive: torch forgets them with the object."""

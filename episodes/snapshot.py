@@ -101,6 +101,12 @@ class Snapshot:
             raise unknown("camera", camera, self.contract.camera_names, str(self.path))
         return self._read(f"image/{camera}", slice(start, stop))
 
+    def images_at(self, camera: str, rows: np.ndarray) -> np.ndarray:
+        """Frames of one camera at single rows of the observations, which are read side by side: (n, H, W, 3) uint8."""
+        if camera not in self.contract.camera_names:
+            raise unknown("camera", camera, self.contract.camera_names, str(self.path))
+        return self._read(f"image/{camera}", rows)
+
     def episode(self, index: int) -> Episode:
         """One episode as it was appended."""
         if not 0 <= index < self.episodes:
@@ -153,17 +159,16 @@ class Snapshot:
         return LabelSet(LOGGED, {"reward": reward, "success": success}, missing == 0, {"method": "logged"})
 
     def features(self, name: str, observations: int) -> np.ndarray | None:
-        """The first rows of a derived table, one per observation; None where the table is missing or shorter."""
+        """The first rows of a derived table, one per observation, as many as it has; None where there is no table."""
         if f"features/{name}" not in self.root:
             return None
-        values = self._read(f"features/{name}/values", slice(observations))
-        return values if len(values) == observations else None
+        return self._read(f"features/{name}/values", slice(observations))
 
-    def _read(self, path: str, rows: slice = slice(None)) -> np.ndarray:
+    def _read(self, path: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         array = self.root[path]
         assert isinstance(array, zarr.Array)
         try:
-            return np.asarray(array[rows])
+            return np.asarray(array[rows] if isinstance(rows, slice) else array.oindex[rows])
         except (OSError, RuntimeError, ValueError, icechunk.IcechunkError) as error:
             raise StoreError(
                 f"{self.path}: is damaged: {path} cannot be read ({first_line(error)}); "

@@ -161,14 +161,26 @@ class Store:
 
         return self._commit(write, f"label {labels.name}")
 
-    def write_features(self, name: str, values: np.ndarray, provenance: dict[str, Any]) -> str:
-        """Add a derived table with one row per observation, as frozen image features are."""
+    def write_features(self, name: str, values: np.ndarray, provenance: dict[str, Any], start: int = 0) -> str:
+        """Add rows to a derived table with one row per observation, as frozen image features are.
+
+        Args:
+            values: shape (n, F), for the observations from `start` on. Features are a cache: what two writers compute
+                for the same row is the same, so rows that are there already are left as they are.
+        """
 
         def write(root: zarr.Group) -> None:
-            if f"features/{name}" in root:
-                del root[f"features/{name}"]  # features are a cache: the newer table replaces the old one
-            group = root.create_group(f"features/{name}", attributes={"provenance": provenance})
-            _write_array(group, "values", values)
+            if f"features/{name}" not in root:
+                if start == 0:
+                    group = root.create_group(f"features/{name}", attributes={"provenance": provenance})
+                    _write_array(group, "values", values)
+                return
+            array = root[f"features/{name}/values"]
+            assert isinstance(array, zarr.Array)
+            there = array.shape[0]
+            if start <= there < start + len(values):
+                array.resize((start + len(values), *array.shape[1:]))
+                array[there:] = values[there - start :]
 
         return self._commit(write, f"features {name}")
 
@@ -199,7 +211,7 @@ class Store:
         with self._writing(message):
             session = self._repository.writable_session("main")
             write(zarr.open_group(session.store, mode="r+"))
-            return session.commit(message)
+            return session.commit(message) if session.has_uncommitted_changes else session.snapshot_id
 
     @contextmanager
     def _writing(self, message: str) -> Iterator[None]:

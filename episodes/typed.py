@@ -52,6 +52,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def parse_settings(words: list[str]) -> dict[str, Any]:
+    """`key=value` words of a command line; values are YAML scalars or lists."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise InputError(f"setting {word!r}: expected key=value")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"setting {word!r}: {value!r} is no YAML value") from None
+        if isinstance(settings[key], str):
+            settings[key] = _number(settings[key])
+    return settings
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads `1e-3` as text; everybody else reads a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _keys_beside(cls: Any, location: tuple[int | str, ...]) -> list[str]:
     """The valid keys at the place where an unknown one was found: walk the type hints along the location."""
     for part in location[:-1]:

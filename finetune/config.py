@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from episodes.errors import InputError, unknown
@@ -53,14 +52,11 @@ class TrainConfig:
         return parse(config_class(self.algorithm), self.learner, f"settings of {self.algorithm}")
 
 
+_SPARSE = {"expectile": 0.9, "inverse_temperature": 10.0, "dropout": 0.1, "reward_bias": -1.0, "discount": 0.95}
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "sparse": {
-        "expectile": 0.9,
-        "inverse_temperature": 10.0,
-        "dropout": 0.1,
-        "reward_bias": -1.0,
-        "discount": 0.95,
-    },
+    "sparse": _SPARSE,
+    "labelled": _SPARSE | {"reward_bias": 0.0},
     "demonstrations": {"chunk": 8, "hidden": [512, 512], "dropout": 0.1},
     "locomotion": {"expectile": 0.7, "inverse_temperature": 3.0, "normalise": False, "steps": 1_000_000},
     "antmaze": {
@@ -80,7 +76,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """`sparse`: success in {0, 1}, as the tasks here reward it, in episodes of some tens of steps. A failure that runs into
 the time limit is worth -1 / (1 - discount) in the end, and at 0.99 learning that takes longer than there is; for longer
-episodes give a larger discount and more updates. `demonstrations`: few episodes by humans, no two alike
+episodes give a larger discount and more updates. `labelled`: the same for labels that were made by looking,
+which count -1 for a step themselves. `demonstrations`: few episodes by humans, no two alike
 (measured on Push-T). The others are the published IQL settings; `locomotion` also wants `reward_scale` at 1000 / (best
 return - worst return) of the store."""
 
@@ -115,30 +112,6 @@ def resolve(
     config = parse(TrainConfig, nested, "configuration")
     complete = dataclasses.asdict(config.algorithm_config())
     return dataclasses.replace(config, learner=complete)
-
-
-def parse_settings(words: list[str]) -> dict[str, Any]:
-    """`key=value` words of a command line; values are YAML scalars or lists."""
-    settings = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise InputError(f"setting {word!r}: expected key=value")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"setting {word!r}: {value!r} is no YAML value") from None
-        if isinstance(settings[key], str):
-            settings[key] = _number(settings[key])
-    return settings
-
-
-def _number(text: str) -> str | float:
-    """YAML 1.1 reads `1e-3` as text; everybody else reads a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _keys(cls: Any) -> set[str]:

@@ -24,6 +24,8 @@ class OfflineData:
     transitions: Transitions
     contract: Contract
     encoder: Encoder | None
+    labeller: Path | None
+    """What made the label set, where that can label new episodes, too; see `rewards.labeller`."""
     origin: dict[str, Any]
 
 
@@ -34,6 +36,7 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     if not snapshot.episodes:
         raise InputError(f"{store_path}: holds no episodes yet")
     labels = _labels(snapshot, config)
+    _check_meaning(snapshot, labels, config)
     if config.camera is not None and config.camera not in snapshot.contract.camera_names:
         raise unknown("camera", config.camera, snapshot.contract.camera_names, str(store_path))
     encoder = None if config.camera is None else load_encoder(config.encoder)
@@ -42,7 +45,10 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
         features = features_of(store, snapshot, config.camera, encoder)
     transitions = Transitions.load(snapshot, labels, config.sampling, features)
     store.tag(f"run-{snapshot.id}", snapshot.id)
-    return OfflineData(transitions, snapshot.contract, encoder, _origin(store_path, snapshot, labels, transitions))
+    made_by = labels.provenance.get("labeller")
+    labeller = None if made_by is None else store_path / made_by
+    origin = _origin(store_path, snapshot, labels, transitions)
+    return OfflineData(transitions, snapshot.contract, encoder, labeller, origin)
 
 
 def _labels(snapshot: Snapshot, config: TrainConfig) -> LabelSet:
@@ -59,6 +65,22 @@ def _labels(snapshot: Snapshot, config: TrainConfig) -> LabelSet:
             f"another: {', '.join(snapshot.label_names) or 'there is none yet'}"
         )
     return labels
+
+
+def _check_meaning(snapshot: Snapshot, labels: LabelSet, config: TrainConfig) -> None:
+    """Refuse what would be learned from in silence, and mean something else than it says."""
+    sampling, where = config.sampling, f"{snapshot.path}: label set {labels.name!r}"
+    made_for = labels.provenance.get("discount")
+    if made_for is not None and made_for != sampling.discount and needs_rewards(config.algorithm):
+        raise InputError(
+            f"{where} has potentials for a discount of {made_for:g}, and this run's is {sampling.discount:g}; "
+            f"give --set discount={made_for:g}, or label with --set labeller.discount={sampling.discount:g}"
+        )
+    if labels.provenance.get("labeller") and sampling.reward_bias and needs_rewards(config.algorithm):
+        raise InputError(
+            f"{where} has rewards as a learner takes them, and this run would add {sampling.reward_bias:g} to each; "
+            "give --preset labelled, or --set reward_bias=0"
+        )
 
 
 def _origin(store_path: Path, snapshot: Snapshot, labels: LabelSet, transitions: Transitions) -> dict[str, Any]:

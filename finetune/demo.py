@@ -1,4 +1,4 @@
-"""The main job in its first form, in minutes on two cores: logs, labels, pretraining, fine-tuning, a report."""
+"""The main job in minutes on two cores: logs, labels by looking, pretraining, fine-tuning, reports."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,23 +20,38 @@ from finetune.report import row_of, write_report
 from finetune.run import Run
 from finetune.video import save_video
 from policies.policy import Policy
+from rewards.adapt import AdaptConfig, adapt
+from rewards.captions import read_captions, write_captions
+from rewards.label import label
+from rewards.marks import marks_from, write_marks
+from rewards.report.label_report import write_label_report
+from rewards.settings import label_config
+from rewards.summary import text_of
+from sim.captions import captions
 from sim.collect import collect
 from sim.labels import env_labels
 from sim.operators import make_operator
 from sim.task import make_task
 
 TASK = "lift-quick"
+RECORDED = "lift-quick:hold=4"
+"""Recordings go on for a moment after the task is done, as people's do: a success is then more than one picture."""
+SENTENCE, BASELINE = "lift the red cube off the table", "the robot arm is away from the cube"
 COLLECTED = 100
+CAPTIONED = 80
+CAPTIONED_SEED = 40
+"""Of `seeds_of_collection`: none of these episodes is in the store that is labelled."""
+SUCCESSES, FAILURES = 10, 20
 STEPS = {"bc": 10_000, "iql": 12_000}
 ONLINE_EPISODES = 60
 EVALUATION_EPISODES = 50
 
 
 def demo(folder: Path, say: Callable[[str], None]) -> Path:
-    """Collect, label, pretrain, evaluate, fine-tune, evaluate again and report.
+    """Collect, label by looking, pretrain, evaluate, fine-tune, evaluate again and report.
 
     Args:
-        folder: a new or empty folder for the store and the runs.
+        folder: a new or empty folder for the stores, the adapted model and the runs.
         say: takes one line at a time.
 
     Returns:
@@ -46,13 +61,12 @@ def demo(folder: Path, say: Callable[[str], None]) -> Path:
         raise InputError(f"{folder}: expected a new or an empty folder")
     stages = _Stages(say)
     task = make_task(TASK)
-    with stages.stage(f"collect {COLLECTED} episodes of mixed quality"):
-        store = Store.create(folder / "store", task.contract)
-        seeds = seeds_of_collection(0, COLLECTED)
-        for episode in tqdm(collect(task, lambda q: make_operator("scripted", task, q), seeds), total=COLLECTED):
-            store.append([episode])
-    with stages.stage("label with the simulator's reward"):
-        store.write_labels(env_labels(store.snapshot(), task, "env"))
+    with stages.stage(f"collect {COLLECTED} episodes of mixed quality, with a camera"):
+        store = _collected(folder / "store", 0, COLLECTED)
+    with stages.stage(f"collect {CAPTIONED} others, and adapt a small vision-language model to captions of them"):
+        _adapted(folder)
+    with stages.stage(f"label by looking: preferences, and {SUCCESSES} successes and {FAILURES} failures marked"):
+        found = _labelled(store, folder)
     evaluations: dict[str, Evaluation] = {}
     with stages.stage("evaluate the operator"):
         evaluations["operator, mixed quality"] = _of_store(store)
@@ -60,25 +74,61 @@ def demo(folder: Path, say: Callable[[str], None]) -> Path:
     for algorithm, steps in STEPS.items():
         run_path = folder / algorithm
         with stages.stage(f"pretrain {algorithm}, {steps:,} updates"):
-            config = resolve(algorithm, "sparse", {"labels": "env", "steps": steps})
+            config = resolve(algorithm, "labelled", {"labels": "looked", "steps": steps})
             pretrain(folder / "store", run_path, config, tqdm)
         with stages.stage(f"evaluate {algorithm}"):
             evaluations[algorithm] = _evaluated(task, Policy.load(Run.open(run_path).last), folder, algorithm)
-    with stages.stage(f"fine-tune iql online, {ONLINE_EPISODES} episodes"):
-        finetune(folder / "iql", folder / "iql-online", OnlineConfig(task=TASK, episodes=ONLINE_EPISODES), tqdm)
+    with stages.stage(f"fine-tune iql online, {ONLINE_EPISODES} episodes, labelled by looking, too"):
+        finetune(folder / "iql", folder / "iql-online", OnlineConfig(task=RECORDED, episodes=ONLINE_EPISODES), tqdm)
     with stages.stage("evaluate the fine-tuned policy"):
         policy = Policy.load(Run.open(folder / "iql-online").last)
         evaluations["iql, fine-tuned"] = _evaluated(task, policy, folder, "iql-online")
-    with stages.stage("write the report"):
+    with stages.stage("write the reports"):
         others = [(who, e.summary()) for who, e in evaluations.items() if who.startswith(("operator", "bc"))]
         report = write_report(Run.open(folder / "iql-online"), others)
+        of_labels = write_label_report(store, "looked")
+    say("")
+    say(text_of(found))
     say("")
     say(f"{'who':26s} {'success [95 %]':22s} return  steps")
     for who, evaluation in evaluations.items():
         row = row_of(who, evaluation.summary())
         say(f"{who:26s} {row.success:22s} {evaluation.returns.mean():6.2f} {row.length:>6s}")
     stages.total()
+    say(f"the labels: {of_labels}")
     return report
+
+
+def _collected(path: Path, seed: int, episodes: int) -> Store:
+    """A store of episodes by the scripted operator, whose quality is drawn anew for each."""
+    task = make_task(RECORDED, cameras=("agentview",))
+    store = Store.create(path, task.contract)
+    seeds = seeds_of_collection(seed, episodes)
+    for episode in tqdm(collect(task, lambda q: make_operator("scripted", task, q), seeds), total=episodes):
+        store.append([episode])
+    return store
+
+
+def _adapted(folder: Path) -> None:
+    """A vision-language model without any download; the sentences are what a person would say of a picture."""
+    snapshot = _collected(folder / "captioned", CAPTIONED_SEED, CAPTIONED).snapshot()
+    sentences = captions(make_task(RECORDED), snapshot.column("state"), np.random.default_rng(0))
+    write_captions(folder / "captions.jsonl", snapshot, sentences)
+    rows, texts = read_captions(folder / "captions.jsonl", snapshot)
+    config = AdaptConfig()
+    adapt(snapshot, "agentview", rows, texts, folder / "model", config, lambda items: tqdm(items, total=config.steps))
+
+
+def _labelled(store: Store, folder: Path) -> dict[str, Any]:
+    """The label set `looked`, and the simulator's own to measure it against and to stand in for who marks episodes."""
+    for name, task in (("env", RECORDED), ("shaped", f"{RECORDED},reward=shaped")):
+        store.write_labels(env_labels(store.snapshot(), make_task(task), name))
+    snapshot = store.snapshot()
+    marks = marks_from(snapshot, snapshot.labels("env"), SUCCESSES, FAILURES, range(snapshot.episodes))
+    write_marks(folder / "marks.yaml", marks)
+    flags = {"task": SENTENCE, "judge": "clip", "model": str(folder / "model"), "baseline": BASELINE}
+    config = label_config(flags, None, (), marked=True)
+    return label(store, "looked", config, marks=marks, truth="shaped")
 
 
 def free_folder(parent: Path) -> Path:

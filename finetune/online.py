@@ -23,6 +23,7 @@ from policies.algorithm import Algorithm
 from policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from policies.policy import Policy
 from policies.registry import learns_online
+from rewards.labeller import EpisodeLabeller, Labeller
 from sim.base import Task
 from sim.rollout import rollout
 from sim.task import make_task
@@ -35,7 +36,8 @@ FIRST_EPISODE_SEED = 2_000_000
 class OnlineConfig:
     """Everything that decides how a pretrained run goes on learning.
 
-    Online, the reward is the simulator's own, whatever label set the offline half of a batch was rewarded by.
+    Online episodes are rewarded as the run's label set was made: by looking, where a judge's preferences or a success
+    classifier made it, and else by the simulator.
     """
 
     __pydantic_config__ = STRICT
@@ -89,9 +91,10 @@ def finetune(
     Run.check_free(run_path)
     choose_device(train.device)
     saved = _beginning(parent, config)
-    task = make_task(config.task, cameras=_cameras(saved), image_size=saved.image_size, gap=config.gap or None)
-    check_fits(saved.contract, saved.camera, task)
     data = load_offline(Path(parent_config["data"]["store"]), train, parent_config["data"]["snapshot"])
+    labeller = _labeller(data, train)
+    task = _task(config, saved, labeller)
+    check_fits(saved.contract, saved.camera, task)
     run = Run.create(
         run_path,
         {
@@ -103,7 +106,7 @@ def finetune(
             "data": data.origin,
         },
     )
-    return _Session(run, config, train, data, saved, task).learn(progress)
+    return _Session(run, config, train, data, saved, task, labeller).learn(progress)
 
 
 def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> FinetuneResult:
@@ -121,17 +124,26 @@ def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = 
         if saved.hash != written["parent_checkpoint"]:
             raise InputError(f"{run_path}: its parent {written['parent']} has changed since; begin a new run")
     data = load_offline(Path(written["data"]["store"]), train, written["data"]["snapshot"])
-    task = make_task(config.task, cameras=_cameras(saved), image_size=saved.image_size, gap=config.gap or None)
-    return _Session(run, config, train, data, saved, task).learn(progress)
+    labeller = _labeller(data, train)
+    task = _task(config, saved, labeller)
+    return _Session(run, config, train, data, saved, task, labeller).learn(progress)
 
 
 class _Session:
     """One call's worth of online learning."""
 
     def __init__(
-        self, run: Run, config: OnlineConfig, train: TrainConfig, data: OfflineData, saved: Checkpoint, task: Task
+        self,
+        run: Run,
+        config: OnlineConfig,
+        train: TrainConfig,
+        data: OfflineData,
+        saved: Checkpoint,
+        task: Task,
+        labeller: EpisodeLabeller | None,
     ):
         self.run, self.config, self.train, self.data, self.saved, self.task = run, config, train, data, saved, task
+        self.labeller = labeller
         self.device = choose_device(train.device)
         self.algorithm: Algorithm = saved.algorithm.to(self.device)
         self.encoder = data.encoder
@@ -210,8 +222,16 @@ class _Session:
         features = None
         if self.encoder is not None:
             features = self.encoder.encode(episode.images[self.saved.camera])
-        self.online.add_episode(episode, features)
         outcome = {}
+        if self.labeller is None:
+            self.online.add_episode(episode, features)
+        else:
+            labels = self.labeller(episode)
+            ends = labels.get("terminated", np.arange(episode.steps) == episode.steps - 1 if episode.terminated else 0)
+            terminated = np.broadcast_to(ends, episode.steps) > 0
+            self.online.add(episode.state, episode.action, labels["reward"], terminated, features)
+            if "success" in labels:
+                outcome["online/success_seen"] = float(np.nanmax(labels["success"]))
         if episode.success is not None:
             outcome["online/success"] = float(episode.success.max())
             self.successes.append(outcome["online/success"])
@@ -262,8 +282,19 @@ def _beginning(parent: Path, config: OnlineConfig) -> Checkpoint:
     return replace(saved, beside={}, note={})
 
 
-def _cameras(saved: Checkpoint) -> tuple[str, ...]:
-    return () if saved.camera is None else (saved.camera,)
+def _labeller(data: OfflineData, train: TrainConfig) -> EpisodeLabeller | None:
+    """What labels online episodes, where the offline ones were labelled by looking."""
+    return None if data.labeller is None else EpisodeLabeller(Labeller.load(data.labeller), choose_device(train.device))
+
+
+def _task(config: OnlineConfig, saved: Checkpoint, labeller: EpisodeLabeller | None) -> Task:
+    """The task with the pictures that policy and labeller look at, of the size that they know."""
+    wanted = (() if saved.camera is None else (saved.camera,)) + (() if labeller is None else labeller.cameras)
+    sizes = {(c.height, c.width) for c in saved.contract.cameras if c.name in wanted}
+    if len(sizes) > 1:
+        raise InputError(f"cameras {', '.join(wanted)} have different sizes, {sorted(sizes)}: a task has one")
+    size = sizes.pop() if sizes else saved.image_size
+    return make_task(config.task, cameras=tuple(dict.fromkeys(wanted)), image_size=size, gap=config.gap or None)
 
 
 def seeds_of_collection(seed: int, episodes: int) -> list[int]:

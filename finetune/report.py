@@ -1,17 +1,15 @@
 """A run's report: one HTML file that holds everything it shows."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from episodes.charts import line_chart, success_chart
 from episodes.files import write_whole
-from finetune.charts import line_chart, success_chart
+from episodes.page import data_uri, render
 from finetune.run import Run
 
 CHARTS = (
@@ -52,19 +50,12 @@ def write_report(run: Run, beside: Sequence[tuple[str, dict[str, Any]]] = ()) ->
     rows = [row_of(who, summary) for who, summary in beside]
     rows += [row_of(f"{run_.path.name}: {name}", s) for run_ in lineage for name, s in run_.evaluations().items()]
     videos = [
-        (f"{each.path.name}: {file.stem}", base64.b64encode(file.read_bytes()).decode())
+        (f"{each.path.name}: {file.stem}", data_uri("video/mp4", file.read_bytes()))
         for each in lineage
         for file in sorted((each.path / "videos").glob("*.mp4"))
     ]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True
-    )
-    html = environment.get_template("report.html.j2").render(
-        name=run.path.name,
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        rows=rows,
-        videos=videos,
-        chapters=chapters,
+    html = render(
+        Path(__file__).with_name("report.html.j2"), name=run.path.name, rows=rows, videos=videos, chapters=chapters
     )
     file = run.path / "report.html"
     write_whole(file, html)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,14 +17,38 @@ import torch
 import firsthand
 from episodes.doctor import Check
 from episodes.episode import Source
+from episodes.labels import LabelSet
 from episodes.store import Store
 from finetune.run import Run
 from policies.checkpoint import actor_hash, load_checkpoint
+from rewards.marks import Marks, Success, read_marks
 
 TASK = "pusht:horizon=4"
 EYE = ["--camera", "image", "--image-size", "8x8"]
-EYE = ["--camera", "image", "--image-size", "8x8"]
 SMALL = ["--set", "hidden=[8]", "--set", "batch_size=8", "--device", "cpu"]
+
+QUICK = ["--pairs", 40, "--set", "reward.updates=25", "--set", "reward.hidden=[8]", "--set", "device=cpu"]
+TIME = ["--judge", "progress", "--task", "push it", "--set", "reward.inputs=state", *QUICK]
+"""What a labelling by time takes that looks at no picture."""
+CHAT = ["--judge", "chat", "--task", "push it", "--model", "m", "--set", "reward.inputs=state", *QUICK]
+MARKS = {
+    "contradicting": "successes: [{episode: 0, from: 1}]\nfailures: [0]",
+    "beyond": "successes: [{episode: 7}]",
+    "late": "successes: [{episode: 0, from: 99}]",
+    "mistyped": "succeses: [{episode: 0}]",
+    "numbers": "successes: [0]",
+    "words": "failures: [first]",
+}
+CAPTIONS = {
+    "two": [
+        json.dumps({"episode": 0, "observation": number, "text": text})
+        for number, text in enumerate(["far away", "near it"] * 2)
+    ],
+    "no-json": ["episode 0 is far away"],
+    "one-text": [json.dumps({"episode": 0, "observation": number, "text": "far away"}) for number in range(3)],
+    "no-such": [json.dumps({"episode": 4, "observation": 0, "text": "far away"})],
+    "key": [json.dumps({"episode": 0, "observatoin": 0, "text": "far away"})],
+}
 
 torch.set_num_threads(1)
 
@@ -39,7 +64,7 @@ def run(*arguments: Any) -> int:
 class Brightness:
     """Stands in for a network that takes seconds to load."""
 
-    name = weights = "brightness"
+    name = weights = key = "brightness"
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         return frames.reshape(len(frames), -1).mean(1, keepdims=True).astype(np.float32)
@@ -57,10 +82,17 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["collect", "store", "--task", TASK, "--operator", "random", "--episodes", 3],
             ["collect", "seen", "--task", TASK, "--operator", "random", "--episodes", 1, *EYE],
             ["label", "store", "--task", TASK],
+            ["label", "store", "--name", "time", *TIME],
+            ["label", "seen", "--name", "time", *TIME],
             ["pretrain", "store", "--run", "iql", "--labels", "env", "--steps", 5, *SMALL],
             ["pretrain", "store", "--run", "bc", "--algorithm", "bc", "--steps", 3, *SMALL],
             ["finetune", "iql", "--run", "online", "--task", TASK, "--episodes", 2],
             ["pretrain", "seen", "--run", "watching", "--camera", "image", "--steps", 2, *SMALL],
+        ):
+            assert run(*arguments) == 0, arguments
+        for arguments in (
+            ["collect", "lift", "--task", "lift-quick:horizon=3", "--operator", "random", "--episodes", 1],
+            ["caption", "seen", "--task", TASK, "--out", "seen.jsonl"],
         ):
             assert run(*arguments) == 0, arguments
         Run.create(folder / "begun", Run.open(folder / "iql").config)
@@ -70,6 +102,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "broken.yaml").write_text("a: [")
         (folder / "list.yaml").write_text("- a")
         (folder / "wrong.yaml").write_text("learner: {expectle: 0.9}")
+        for name, content in MARKS.items():
+            (folder / f"{name}.yaml").write_text(content)
+        (folder / "time.yaml").write_text("judge: progress\nasking: {pairs: 40}\nlabeller: {reward: {inputs: state}}\n")
+        for name, lines in CAPTIONS.items():
+            (folder / f"{name}.jsonl").write_text("".join(line + "\n" for line in lines))
     return folder
 
 
@@ -80,6 +117,12 @@ def here(workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     monkeypatch.setattr("policies.policy.load_encoder", lambda name: Brightness())
     capfd.readouterr()
     return workspace
+
+
+@pytest.fixture
+def own(here: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of one of the workspace's stores that a test may write to."""
+    return lambda name: shutil.copytree(here / name, tmp_path / name)
 
 
 @pytest.fixture
@@ -136,7 +179,7 @@ def test_inspect_says_what_a_store_holds(answer):
     assert required | {"labels", "left_out", "return_mean"} <= set(document)
     assert (document["episodes"], document["steps"], document["transitions"]) == (3, 12, 12)
     assert (document["state_size"], document["action_size"], document["cameras"]) == (5, 2, [])
-    assert document["labels"] == ["logged", "env"]
+    assert document["labels"] == ["logged", "env", "time"]
     assert document["return_mean"]["env"] == pytest.approx(document["return_mean"]["logged"])
     assert answer("inspect", "seen")["cameras"] == ["image"]
 
@@ -146,6 +189,75 @@ def test_label_says_how_and_how_well(answer):
     required = {"labels", "method", "judge", "pairs", "unsure", "accuracy", "spearman", "frames_per_second"}
     assert required <= set(document)
     assert (document["labels"], document["method"], document["judge"]) == ("again", "env", "env")
+
+
+PROMISED = {"labels", "method", "judge", "pairs", "unsure", "accuracy", "spearman", "frames_per_second"}
+
+
+def test_labelling_by_a_judge_says_how_and_how_well(answer, own):
+    store = own("store")
+    document = answer("label", store, "--name", "by-time", "--truth", "env", "--seed", 1, *TIME)
+    assert document.keys() >= PROMISED
+    assert [document[key] for key in ("labels", "method", "judge", "pairs")] == [
+        "by-time",
+        "preference",
+        "progress",
+        40,
+    ]
+    assert document["decided"] + document["unsure"] + document["invalid"] + document["same_pictures"] == 40
+    assert -1 <= document["spearman_time"] <= 1 and document["frames_per_second"] > 0
+    assert (store / "labellers" / "by-time" / "labeller.json").exists()
+    assert answer("inspect", store)["labels"] == ["logged", "by-time", "env", "time"]
+
+
+def test_the_simulators_reward_can_judge_pairs_too(answer, own):
+    flags = ["--judge", "env", "--method", "preference", "--truth", "logged", "--set", "reward.inputs=state", *QUICK]
+    document = answer("label", own("store"), "--task", "push it", *flags)
+    assert document.keys() >= PROMISED
+    assert (document["labels"], document["method"], document["judge"]) == ("preference-env", "preference", "env")
+
+
+def test_a_judges_own_scores_need_no_pairs(answer, own):
+    document = answer("label", own("store"), "--method", "score", *TIME)
+    assert (document["labels"], document["method"], document["pairs"]) == ("score-progress", "score", 0)
+
+
+def test_marks_are_what_a_label_set_knows(answer, own, tmp_path):
+    store = Store.open(own("seen"))
+    store.append([store.snapshot().episode(0)] * 3)
+    success = np.zeros((4, 4), np.float32)
+    success[:2, 2:] = 1
+    store.write_labels(LabelSet("known", {"success": success.ravel()}, np.ones(4, bool)))
+    flags = ["--labels", "known", "--successes", 2, "--failures", 1]
+    document = answer("mark", store.path, *flags, "--out", tmp_path / "m.yaml")
+    assert document == {"successes": 2, "failures": 1, "file": str(tmp_path / "m.yaml")}
+    # A step's label speaks of the observation after it.
+    assert read_marks(tmp_path / "m.yaml") == Marks((Success(0, 3), Success(1, 3)), (2,))
+
+
+def test_captions_say_how_many_there_are(answer, here, tmp_path):
+    """Of a store without a camera: they are made of states."""
+    document = answer("caption", "lift", "--task", "lift-quick", "--out", tmp_path / "c.jsonl", "--seed", 1)
+    assert document == {"captions": 4, "sentences": document["sentences"], "file": str(tmp_path / "c.jsonl")}
+    lines = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert [(line["episode"], line["observation"]) for line in lines] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert len({line["text"] for line in lines}) == document["sentences"] >= 1
+    assert len((here / "seen.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_model_is_adapted_judges_and_is_known_by_its_folder(answer, own, tmp_path):
+    """Captions, a small model trained on them, and a store labelled by it: what it says of itself, not how well."""
+    store, model = own("seen"), tmp_path / "model"
+    few = ["--set", "batch_size=4", "--steps", 1]
+    document = answer("adapt", store, "--captions", "two.jsonl", "--out", model, *few)
+    assert {"model", "caption_accuracy", "captions", "sentences", "steps", "weights"} <= document.keys()
+    assert (document["model"], document["captions"], document["sentences"], document["steps"]) == (str(model), 4, 2, 1)
+    flags = ["--judge", "clip", "--model", model, "--task", "near it", "--baseline", "far away", *QUICK]
+    labelled = answer("label", store, "--name", "by-clip", *flags, "--set", "clip.margin=0", "--set", "held_out=0")
+    assert labelled.keys() >= PROMISED and labelled["judge"] == "clip"
+    provenance = Store.open(store).snapshot().labels("by-clip").provenance
+    assert provenance["config"]["labeller"]["encoder"] == f"open_clip:{model}"
+    assert provenance["config"]["judges"]["clip"]["baseline"] == "far away"
 
 
 def test_pretrain_says_how_it_went(answer, tmp_path):
@@ -233,12 +345,13 @@ def test_simulators_that_chatter_do_not_on_stdout(arguments, here, root, tmp_pat
     assert only_document(done.stdout)["episodes"] == 1
 
 
-def test_without_json_it_speaks_to_people(here, capfd):
+def test_without_json_it_speaks_to_people(own, capfd):
     for arguments, said in (
         (["inspect", "store"], "episodes"),
         (["pretrain", "--run", "iql", "--resume"], "iql: 5 updates"),
         (["evaluate", "iql", "--task", TASK, "--episodes", "1"], "iql in pusht:horizon=4: 1 episodes, success 0.00"),
         (["report", "iql"], "iql/report.html"),
+        (["label", own("store"), "--name", "told", *TIME], "label set 'told': 3 episodes labelled, shape as_is"),
     ):
         assert run(*arguments) == 0
         out = capfd.readouterr().out
@@ -262,7 +375,7 @@ def test_collecting_twice_is_collecting_at_once(here, tmp_path):
 
 def test_a_run_can_collect_and_signs_its_actions(here, tmp_path):
     assert run("collect", tmp_path / "s", "--task", TASK, "--operator", "iql", "--episodes", 1) == 0
-    episode = Store.open(tmp_path / "s").snapshot().episode(0)
+    episode: Any = Store.open(tmp_path / "s").snapshot().episode(0)
     algorithm = load_checkpoint(Run.open(Path("iql")).last).algorithm
     assert episode.source.tolist() == [Source.POLICY] * 4
     assert episode.policy.tolist() == [actor_hash(algorithm)] * 4
@@ -284,6 +397,26 @@ def test_presets_stand_under_what_is_asked_for(here, tmp_path):
     assert run("pretrain", "store", "--run", tmp_path / "r", *arguments) == 0
     learner = Run.open(tmp_path / "r").config["train"]["learner"]
     assert (learner["expectile"], learner["inverse_temperature"]) == (0.8, 10.0)
+
+
+def test_a_labellings_flags_beat_its_file_and_the_file_counts(own):
+    """The judge that a file names is not overruled by a default."""
+    store = own("store")
+    given = ["--config", "time.yaml", "--task", "push it", "--set", "reward.updates=25"]
+    assert run("label", store, "--name", "filed", *given) == 0
+    assert run("label", store, "--name", "flagged", "--pairs", 30, *given) == 0
+    assert run("label", store, "--name", "set", "--pairs", 30, *given, "--set", "asking.pairs=20") == 0
+    found = [Store.open(store).snapshot().labels(name).provenance for name in ("filed", "flagged", "set")]
+    assert [each["judge"] for each in found] == ["progress"] * 3
+    assert [each["config"]["asking"]["pairs"] for each in found] == [40, 30, 20]
+
+
+def test_labels_made_by_looking_are_learned_from_and_refused_where_they_would_mean_something_else(own, capfd, tmp_path):
+    arguments = ["pretrain", own("store"), "--labels", "time", "--steps", 2, *SMALL]
+    assert run(*arguments, "--run", tmp_path / "a", "--preset", "labelled") == 0
+    assert run(*arguments, "--run", tmp_path / "b", "--preset", "sparse") == 2
+    assert "give --preset labelled, or --set reward_bias=0" in capfd.readouterr().err
+    assert not (tmp_path / "b").exists()
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
@@ -309,6 +442,172 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "label: name taken": (["label", "store", "--task", TASK], "label set 'env' exists"),
     "label: reserved name": (["label", "store", "--task", TASK, "--name", "logged"], "label set 'logged'"),
     "label: bad name": (["label", "store", "--task", TASK, "--name", "a/b"], "label set name 'a/b'"),
+    "label: by looking, without pictures": (
+        ["label", "store", "--judge", "progress", "--task", "push it", "--name", "new"],
+        "store: holds no pictures, and these labels are made by looking",
+    ),
+    "label: no task in words": (["label", "store", *TIME, "--task", " ", "--name", "new"], "the task is empty"),
+    "label: name taken, by a judge": (["label", "store", *TIME, "--name", "env"], "label set 'env' exists"),
+    "label: clip without a model": (
+        ["label", "seen", "--judge", "clip", "--task", "push it", "--name", "new"],
+        "judge 'clip' needs a vision-language model: --model MODEL:CHECKPOINT",
+    ),
+    "label: missing weights": (
+        ["label", "seen", "--judge", "clip", "--task", "push it", "--model", "RN50:/no/w.pt", "--name", "new"],
+        "no weights at /no/w.pt; download a checkpoint of RN50",
+    ),
+    "label: unknown architecture": (
+        ["label", "seen", "--judge", "clip", "--task", "push it", "--model", "RN51:logs.hdf5", "--name", "new"],
+        "unknown open_clip model 'RN51'; did you mean 'RN50'?",
+    ),
+    "label: a model for time": (
+        ["label", "store", *TIME, "--model", "RN50:/w.pt", "--name", "new"],
+        "--model belongs to judge 'clip' or 'chat', and the judge is 'progress'",
+    ),
+    "label: unknown encoder": (
+        ["label", "seen", "--judge", "progress", "--task", "push it", "--encoder", "efficientnet", "--name", "new"],
+        "unknown encoder 'efficientnet'; did you mean 'efficientnet_lite0'?",
+    ),
+    "label: unknown camera": (
+        ["label", "seen", "--judge", "progress", "--task", "push it", "--camera", "imgae", "--name", "new"],
+        "unknown camera 'imgae' in seen; did you mean 'image'?",
+    ),
+    "label: unknown method": (["label", "store", *TIME, "--method", "guess"], "invalid choice: 'guess'"),
+    "label: unknown shape": (["label", "store", *TIME, "--name", "new", "--shape", "potent"], "shape"),
+    "label: shape without marks": (
+        ["label", "store", *TIME, "--name", "new", "--shape", "potential"],
+        "shape 'potential' needs a success classifier: give a file of marks (--marks FILE)",
+    ),
+    "label: success without marks": (
+        ["label", "store", *TIME, "--name", "new", "--method", "success"],
+        "method 'success' learns from marked episodes: give a file of marks",
+    ),
+    "label: unknown section": (
+        ["label", "store", *TIME, "--name", "new", "--set", "rewards.members=2"],
+        "unknown section of settings 'rewards'; did you mean 'reward'?",
+    ),
+    "label: unknown key": (
+        ["label", "store", *TIME, "--name", "new", "--set", "reward.membrs=2"],
+        "did you mean 'members'?",
+    ),
+    "label: no setting": (["label", "store", *TIME, "--name", "new", "--set", "seed"], "expected key=value"),
+    "label: bad seed": (["label", "store", *TIME, "--name", "new", "--seed", "-1"], "seed"),
+    "label: no pairs": (["label", "store", *TIME, "--name", "new", "--pairs", "0"], "--pairs: '0'"),
+    "label: missing config": (["label", "store", *TIME, "--name", "new", "--config", "no.yaml"], "no.yaml: cannot be"),
+    "label: broken config": (["label", "store", *TIME, "--name", "new", "--config", "broken.yaml"], "not valid YAML"),
+    "label: unknown truth": (
+        ["label", "store", *TIME, "--name", "new", "--truth", "enf"],
+        "unknown label set 'enf' in store; did you mean 'env'?",
+    ),
+    "label: chat without an endpoint": (
+        ["label", "seen", "--judge", "chat", "--task", "push it", "--name", "new"],
+        "judge 'chat' needs an endpoint and a model: --url URL --model NAME",
+    ),
+    "label: chat without a model": (
+        ["label", "seen", "--judge", "chat", "--task", "push it", "--name", "new", "--url", "http://127.0.0.1:1/v1"],
+        "model",
+    ),
+    "label: chat without a key": (
+        ["label", "seen", *CHAT, "--name", "new", "--url", "https://far.example/v1"],
+        "far.example: needs a key; put it into the environment variable OPENAI_API_KEY",
+    ),
+    "label: chat with a key in the url": (
+        ["label", "seen", *CHAT, "--name", "new", "--url", "https://me:secret@far.example/v1"],
+        "may hold no user, query or fragment; a key comes from an environment variable",
+    ),
+    "label: chat at no url": (
+        ["label", "seen", *CHAT, "--name", "new", "--url", "far"],
+        "the url of the endpoint cannot",
+    ),
+    "label: chat without pictures": (
+        ["label", "store", *CHAT, "--name", "new", "--url", "http://127.0.0.1:1/v1"],
+        "store: holds no pictures",
+    ),
+    "label: the simulator's preferences without its reward": (
+        ["label", "store", *TIME, "--name", "new", "--judge", "env", "--method", "preference"],
+        "judge 'env' compares true rewards: name the label set that has them (--truth NAME)",
+    ),
+    **{
+        f"label: the simulator's reward beside {words[0]}": (
+            ["label", "store", "--task", TASK, "--name", "new", *words],
+            f"takes the simulator's reward as it is, without {words[0]}",
+        )
+        for words in (
+            ["--marks", "beyond.yaml"],
+            ["--model", "m"],
+            ["--url", "http://127.0.0.1:1/v1"],
+            ["--baseline", "far"],
+            ["--shape", "sparse"],
+            ["--pairs", "5"],
+            ["--truth", "env"],
+            ["--set", "seed=1"],
+            ["--camera", "image"],
+            ["--encoder", "efficientnet_lite0"],
+            ["--budget", "5"],
+            ["--answers", "a.sqlite"],
+        )
+    },
+    **{
+        f"label: marks that are {name}": (["label", "seen", *TIME, "--name", "new", "--marks", f"{name}.yaml"], words)
+        for name, words in (
+            ("missing", "missing.yaml: cannot be read"),
+            ("broken", "broken.yaml: not valid YAML"),
+            ("list", "list.yaml: expected a mapping"),
+            ("contradicting", "marks contradict each other on episode 0, observation 1"),
+            ("beyond", "has no episode 7; it has 1, counted from 0"),
+            ("late", "episode 0 has no observation 99; it has 5, counted from 0"),
+            ("mistyped", "unknown key 'succeses' in mistyped.yaml; did you mean 'successes'?"),
+            ("numbers", "numbers.yaml: successes: expected entries like {episode: 3, from: 31}, got 0"),
+            ("words", "words.yaml: failures.0"),
+        )
+    },
+    "mark: unknown labels": (
+        ["mark", "store", "--labels", "enf", "--out", "new.yaml"],
+        "unknown label set 'enf' in store; did you mean 'env'?",
+    ),
+    "mark: labels without success": (
+        ["mark", "store", "--labels", "time", "--out", "new.yaml"],
+        "label set 'time' does not say which steps succeeded",
+    ),
+    "mark: not as many": (
+        ["mark", "store", "--labels", "env", "--successes", "1", "--failures", "2", "--out", "new.yaml"],
+        "1 successes and 2 failures are to be marked; label set 'env' has 0 and 3",
+    ),
+    "caption: missing store": (["caption", "new", "--task", TASK, "--out", "new.jsonl"], "new: no such store"),
+    "caption: unknown task": (["caption", "store", "--task", "psuht", "--out", "new.jsonl"], "unknown task 'psuht'"),
+    "caption: no sentences": (["caption", "store", "--task", "hopper", "--out", "new.jsonl"], "hopper"),
+    "caption: another layout": (["caption", "store", "--task", "lift-quick", "--out", "new.jsonl"], "lift-quick"),
+    "caption: another layout, the other way": (["caption", "lift", "--task", "pusht", "--out", "new.jsonl"], "pusht"),
+    "caption: bad seed": (["caption", "store", "--task", TASK, "--out", "new.jsonl", "--seed", "-1"], "-1"),
+    "caption: nowhere to write": (["caption", "store", "--task", TASK, "--out", "no/c.jsonl"], "No such file"),
+    "adapt: missing captions": (
+        ["adapt", "seen", "--captions", "no.jsonl", "--out", "new"],
+        "no.jsonl: cannot be read",
+    ),
+    **{
+        f"adapt: captions {name}": (["adapt", "seen", "--captions", f"{name}.jsonl", "--out", "new"], words)
+        for name, words in (
+            ("no-json", 'no-json.jsonl:1: expected {"episode": 0'),
+            ("one-text", "one-text.jsonl: has 1 different captions; a model learns from at least 2"),
+            ("no-such", "no-such.jsonl:1: seen has no episode 4, observation 0"),
+            ("key", "unknown key 'observatoin' in key.jsonl:1; did you mean 'observation'?"),
+        )
+    },
+    "adapt: no camera": (["adapt", "store", "--captions", "two.jsonl", "--out", "new"], "it has none"),
+    "adapt: unknown camera": (
+        ["adapt", "seen", "--captions", "two.jsonl", "--out", "new", "--camera", "imgae"],
+        "unknown camera 'imgae' in seen; did you mean 'image'?",
+    ),
+    "adapt: folder is there": (["adapt", "seen", "--captions", "two.jsonl", "--out", "iql"], "iql: exists"),
+    "adapt: missing weights": (
+        ["adapt", "seen", "--captions", "two.jsonl", "--out", "new", "--model", "RN50:/no/w.pt"],
+        "no weights at /no/w.pt",
+    ),
+    "adapt: unknown key": (
+        ["adapt", "seen", "--captions", "two.jsonl", "--out", "new", "--set", "lerning_rate=1"],
+        "unknown key 'lerning_rate' in adapt; did you mean 'learning_rate'?",
+    ),
+    "adapt: bad seed": (["adapt", "seen", "--captions", "two.jsonl", "--out", "new", "--seed", "-1"], "seed"),
     "pretrain: no store": (["pretrain", "--run", "new"], "expected STORE"),
     "pretrain: no run": (["pretrain", "store"], "--run"),
     "pretrain: missing store": (["pretrain", "new2", "--run", "new"], "new2: no such store"),
@@ -317,7 +616,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "pretrain: run is a store": (["pretrain", "store", "--run", "store"], "store: is a store, not a run"),
     "pretrain: unknown labels": (
         ["pretrain", "store", "--run", "new", "--labels", "enf"],
-        "unknown label set 'enf' in store; did you mean 'env'? known: env, logged",
+        "unknown label set 'enf' in store; did you mean 'env'? known: env, logged, time",
     ),
     "pretrain: unknown camera": (
         ["pretrain", "seen", "--run", "new", "--camera", "imgae"],
@@ -463,7 +762,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(case, here, capfd):
+def test_bad_input_is_one_line_and_exit_code_2_and_nothing_is_written(case, here, capfd, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     arguments, message = REFUSED[case]
     before = files(here)
     assert run(*arguments) == 2
@@ -485,6 +785,22 @@ def test_it_is_one_line_in_a_process_of_its_own_too(here, root):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("firsthand: unknown camera 'font'") and done.stderr.count("\n") == 1, done.stderr
     assert not (here / "new").exists()
+
+
+def test_an_endpoint_that_is_down_is_said_in_the_last_line_and_labels_nothing(own, capfd):
+    """Before it stand what was going to be asked, and how far it got."""
+    store = own("seen")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+        assert run("label", store, *CHAT, "--name", "new", "--url", url) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and "Traceback" not in err
+    announced, *_, said = err.splitlines()
+    assert announced.startswith("firsthand: judge 'chat' will compare 40 pairs")
+    assert said.startswith(f"firsthand: {url}: cannot be reached") and "see whether the url is right" in said
+    assert "new" not in Store.open(store).snapshot().label_names
+    assert not (store / "labellers" / "new").exists()
 
 
 def test_an_interrupt_is_said_and_has_its_own_code(here, capfd, monkeypatch):
@@ -513,6 +829,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(here, root):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
+        assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == (b"", 0)
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("episodes", "policies", "rewards", "sim", "finetune", "robot")
+ROOMS = ("commands", "episodes", "policies", "rewards", "sim", "finetune", "robot")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
 

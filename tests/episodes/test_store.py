@@ -473,7 +473,7 @@ class Fails:
 WRITES = {
     "append": lambda store: store.append([make_episode(1, contract=VISIBLE, columns=OPTIONAL)], [{"episode": "x"}]),
     "label": lambda store: store.write_labels(LabelSet("more", {"reward": np.zeros(5, np.float32)}, np.ones(1, bool))),
-    "features": lambda store: store.write_features("f", np.zeros((6, 2), np.float32), {}),
+    "features": lambda store: store.write_features("f", np.zeros((2, 3), np.float32), {}, start=4),
 }
 
 
@@ -482,12 +482,12 @@ def test_a_failure_at_any_write_leaves_the_store_as_it_was(tmp_path: Path, monke
     first = make_episode(0, contract=VISIBLE, columns=OPTIONAL)
     store = Store.create(tmp_path / "store", VISIBLE)
     store.append([first])
-    store.write_features("f", np.ones((6, 3), np.float32), {})
+    store.write_features("f", np.ones((4, 3), np.float32), {})
     before = store.snapshot()
     with monkeypatch.context() as patch:
         writes = Fails(patch, after=10_000)
         WRITES[write](Store.open(shutil.copytree(store.path, tmp_path / "copy")))
-    assert writes.done >= 4
+    assert writes.done >= 3
     for after in range(writes.done):
         with monkeypatch.context() as patch:
             Fails(patch, after)
@@ -497,7 +497,7 @@ def test_a_failure_at_any_write_leaves_the_store_as_it_was(tmp_path: Path, monke
         now = store.snapshot()
         assert (now.id, now.episodes, now.label_names, now.left_out) == (before.id, 1, before.label_names, [])
     assert_holds(Store.open(store.path), [first])
-    np.testing.assert_array_equal(store.snapshot().features("f", 6), np.ones((6, 3)))
+    np.testing.assert_array_equal(store.snapshot().features("f", 6), np.ones((4, 3)))
     WRITES[write](store)
     store.append([make_episode(2, contract=VISIBLE)])
     assert store.snapshot().episodes == (3 if write == "append" else 2)
@@ -655,13 +655,35 @@ def test_features_are_for_as_many_observations_as_were_there(store: Store):
     store.append([make_episode(0), make_episode(1)])
     old = store.snapshot()
     assert old.features("f", 12) is None
-    values = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-    store.write_features("f", values, {"encoder": "e"})
+    values = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
+    store.write_features("f", values[:12], {"encoder": "e"})
     store.append([make_episode(2)])
-    grown = store.snapshot()
-    assert grown.features("f", grown.observations) is None, "shorter than the store"
-    np.testing.assert_array_equal(grown.features("f", old.observations), values)
-    longer = np.concatenate([values, values[:6]])
-    store.write_features("f", longer, {"encoder": "e"})
-    np.testing.assert_array_equal(store.snapshot().features("f", 18), longer)
-    np.testing.assert_array_equal(store.snapshot().features("f", 12), values)
+    np.testing.assert_array_equal(store.snapshot().features("f", 18), values[:12], "as many as there are")
+    store.write_features("f", values[12:], {"encoder": "e"}, start=12)
+    for count in (18, 12, 5):
+        np.testing.assert_array_equal(store.snapshot().features("f", count), values[:count])
+
+
+def test_rows_of_features_that_are_there_are_left_as_they_are(store: Store):
+    """Two that encode the same frames write the same rows; who comes second adds only what is missing."""
+    store.append([make_episode(0), make_episode(1)])
+    first, second = np.ones((5, 3), np.float32), np.full((12, 3), 2, np.float32)
+    store.write_features("f", first, {})
+    store.write_features("f", second[:5], {})
+    store.write_features("f", second[3:5], {}, start=3)
+    np.testing.assert_array_equal(store.snapshot().features("f", 12), first)
+    store.write_features("f", second[3:9], {}, start=3)
+    np.testing.assert_array_equal(store.snapshot().features("f", 12), np.concatenate([first, second[5:9]]))
+    store.write_features("f", second, {})
+    np.testing.assert_array_equal(store.snapshot().features("f", 12), np.concatenate([first, second[5:]]))
+
+
+def test_pictures_at_single_rows_are_those_rows_in_that_order(tmp_path: Path):
+    store = Store.create(tmp_path / "store", VISIBLE)
+    store.append([make_episode(n, contract=VISIBLE) for n in (0, 1)])
+    snapshot, camera = store.snapshot(), VISIBLE.camera_names[0]
+    frames = snapshot.images(camera)
+    for rows in ([7, 0, 11, 3], [5], [2, 2, 9, 2], []):
+        np.testing.assert_array_equal(snapshot.images_at(camera, np.array(rows, np.int64)), frames[rows])
+    with pytest.raises(InputError, match=r"unknown camera 'fornt' in "):
+        snapshot.images_at("fornt", np.array([0]))

@@ -10,9 +10,14 @@ import pytest
 import torch
 
 from episodes.contract import ActionEntry, Camera, Contract, StateEntry
+from episodes.encoders import Encoder
+from episodes.snapshot import Snapshot
 from episodes.store import Store
 from finetune.config import TrainConfig, resolve
 from finetune.pretrain import pretrain
+from rewards.label import label
+from rewards.marks import Marks, Success
+from rewards.settings import label_config
 from sim.base import Task
 from sim.collect import collect
 from sim.gaps import Gap
@@ -82,10 +87,10 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return use
 
 
-def collected(path: Path, task: Task, episodes: int, first_seed: int = 0) -> Store:
+def collected(path: Path, task: Task, episodes: int, operator: RandomOperator | None = None) -> Store:
     store = Store.create(path, task.contract)
-    operator = RandomOperator(task)
-    store.append(list(collect(task, lambda quality: operator, range(first_seed, first_seed + episodes))))
+    acting = operator or RandomOperator(task)
+    store.append(list(collect(task, lambda quality: acting, range(episodes))))
     return store
 
 
@@ -127,6 +132,88 @@ def parent(_walk_parent: Path, _walk_store: Path, store: Path, tmp_path: Path) -
     text = (path / "config.yaml").read_text()
     (path / "config.yaml").write_text(text.replace(str(_walk_store), str(store)))
     return path
+
+
+class Middle(torch.nn.Module):
+    """The mean of each colour."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean((2, 3))
+
+
+def see_through(encoder: Encoder, patch: pytest.MonkeyPatch) -> None:
+    """Let it stand in for whatever encoder is asked for, whoever asks."""
+    for module in ("finetune.data", "policies.policy", "rewards.sight", "rewards.labeller"):
+        patch.setattr(f"{module}.load_encoder", lambda name, device=None, fast=False: encoder)
+
+
+@pytest.fixture(scope="session")
+def _middle() -> Encoder:
+    return Encoder("middle", Middle(), torch.full((3, 1, 1), 0.5), torch.ones(3, 1, 1), "middle", None)
+
+
+SEEN_SIZE = (5, 7)
+"""Of the labelled walks' pictures: not what a task would choose itself."""
+_QUICK = (
+    "reward.updates=50",
+    "reward.hidden=[8]",
+    "reward.learning_rate=0.02",
+    "reward.weight_decay=0.0",
+    "device=cpu",
+)
+_HALF_WAY = 0.5
+
+
+class _Drifting(RandomOperator):
+    """To the right in every other episode, and else anywhere."""
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self._drift = np.array([0.5, 0.0]) * (seed % 2 == 0)
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        return (super().act(observation) + self._drift).astype(np.float32)
+
+
+def _half_way(snapshot: Snapshot) -> Marks:
+    """A person who calls it done from half of the way on, long before the simulator does."""
+    good, bad = [], []
+    bounds = zip(snapshot.observation_starts, snapshot.observation_ends, strict=True)
+    for number, (start, stop) in enumerate(bounds):
+        there = snapshot.column("state")[start:stop, 0] >= _HALF_WAY
+        since = len(there) - int(np.argmin(there[::-1]))
+        if not there.any():
+            bad.append(number)
+        elif since < len(there):
+            good.append(Success(number, since))
+    return Marks(tuple(good), tuple(bad))
+
+
+@pytest.fixture(scope="session")
+def _labelled(tmp_path_factory: pytest.TempPathFactory, _middle: Encoder) -> Path:
+    task = Walk(cameras=("eye",), image_size=SEEN_SIZE)
+    store = collected(tmp_path_factory.mktemp("labelled") / "store", task, 40, operator=_Drifting(task))
+    marks = _half_way(store.snapshot())
+    with pytest.MonkeyPatch.context() as patch:
+        see_through(_middle, patch)
+        for name, settings, marked in (
+            ("seen", [], True),
+            ("sparse", ["method=success"], True),
+            ("states", ["reward.inputs=state"], False),
+            ("direct", ["method=score"], False),
+        ):
+            flags = {"task": "go right", "judge": "progress", "pairs": 60}
+            config = label_config(flags, None, [*_QUICK, *settings], marked=marked)
+            label(store, name, config, marks=marks if marked else None)
+    return store.path
+
+
+@pytest.fixture
+def labelled(_labelled: Path, _middle: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Forty walks with pictures, and label sets that were made by looking at them: `seen` (potentials), `sparse`,
+    `states` (preferences on states, no success), and `direct` (a judge's own scores). Every encoder is a cheap one."""
+    see_through(_middle, monkeypatch)
+    return shutil.copytree(_labelled, tmp_path / "labelled")
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import yaml
 
 from episodes.errors import InputError
 from episodes.transitions import SamplingConfig
-from episodes.typed import parse, plain
-from finetune.config import PRESETS, TrainConfig, parse_settings, resolve
+from episodes.typed import parse, parse_settings, plain
+from finetune.config import PRESETS, TrainConfig, resolve
 from policies.bc import BCConfig
 from policies.iql import IQLConfig
 
@@ -63,6 +63,13 @@ def test_the_published_presets_are_what_was_published(name, expected):
     assert (config.batch_size, config.sampling.discount, config.cosine_decay) == (256, 0.99, True)
     shared = (learner["learning_rate"], learner["target_rate"], learner["hidden"], learner["weight_clip"])
     assert shared == (3e-4, 0.005, (256, 256), 100.0)
+
+
+def test_labelled_is_sparse_for_labels_that_count_minus_one_for_a_step_themselves():
+    sparse, labelled = resolve("iql", "sparse"), resolve("iql", "labelled")
+    assert (sparse.sampling.reward_bias, labelled.sampling.reward_bias) == (-1.0, 0.0)
+    assert dataclasses.replace(labelled, sampling=sparse.sampling) == sparse
+    assert dataclasses.replace(labelled.sampling, reward_bias=-1.0) == sparse.sampling
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
@@ -149,4 +156,4 @@ def test_a_setting_that_is_none_is_refused(word):
 
 def test_a_configuration_cannot_be_changed_afterwards():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        resolve("iql").steps = 3
+        resolve("iql").steps = 3  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from episodes.episode import Episode
 from episodes.errors import InputError
 from episodes.labels import LabelSet
 from episodes.store import Store
+from finetune.config import TrainConfig, resolve
 from finetune.data import load_offline
 from finetune.pretrain import pretrain
 from finetune.run import Run
@@ -81,7 +83,7 @@ def test_labels_decide_the_reward(store, config):
 class Brightness:
     """An encoder of one feature."""
 
-    name = weights = "brightness"
+    name = weights = key = "brightness"
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         return frames.reshape(len(frames), -1).mean(1, keepdims=True).astype(np.float32)
@@ -155,3 +157,72 @@ def test_an_episode_without_its_last_observation_gives_one_transition_less(tmp_p
     )
     opened.append([episode])
     assert len(load_offline(tmp_path / "store", config(chunk=1)).transitions) == 2
+
+
+# Labels that were made by looking --------------------------------------------------------------------------------
+
+
+def made_by(labels: str, *, preset: str = "labelled", **settings) -> TrainConfig:
+    return resolve("iql", preset, None, {"labels": labels, "device": "cpu"} | settings)
+
+
+@pytest.mark.parametrize("labels", ["seen", "sparse", "states"])
+def test_what_was_labelled_by_looking_is_learned_from_as_it_was_labelled(labels, labelled):
+    """Rewards to the bit, with no bias. Where there is a success classifier, it alone says what ends the task, and what
+    came after that is left out."""
+    snapshot = Store.open(labelled).snapshot()
+    values, logged = snapshot.labels(labels).values, snapshot.labels("logged").values["success"]
+    ends = values.get("terminated", logged)
+    before = np.concatenate([np.cumsum(e) - e for e in np.split(ends, snapshot.step_ends[:-1])])
+    data = load_offline(labelled, made_by(labels))
+    batch = data.transitions.all_actions()
+    assert batch.reward.tolist() == values["reward"][before == 0].tolist()
+    assert (1 - batch.mask).tolist() == ends[before == 0].tolist()
+    assert data.labeller == labelled / "labellers" / labels
+    if labels != "states":
+        assert (ends != logged).any() and (before > 0).any(), "or this shows nothing"
+
+
+def test_what_nobody_made_by_looking_has_no_labeller(store, config):
+    assert load_offline(store, config()).labeller is None
+
+
+@pytest.mark.parametrize("discount", [0.9, 0.99, 0.9500001])
+def test_potentials_refuse_another_discount_and_say_what_to_do(discount, labelled):
+    with pytest.raises(InputError) as refusal:
+        load_offline(labelled, made_by("seen", discount=discount))
+    said = str(refusal.value)
+    assert f"label set 'seen' has potentials for a discount of 0.95, and this run's is {discount:g}" in said
+    assert "give --set discount=0.95, or label with --set labeller.discount=" in said and "\n" not in said
+    # Rewards without potentials mean the same under any discount, and cloning has none.
+    load_offline(labelled, made_by("sparse", discount=discount))
+    load_offline(labelled, resolve("bc", None, None, {"labels": "seen", "discount": discount}))
+
+
+@pytest.mark.parametrize("labels", ["seen", "sparse", "states", "direct"])
+def test_labels_made_by_looking_refuse_a_bias_and_say_what_to_do(labels, labelled):
+    """`sparse` is the preset for logged successes: -1 for a step would be counted twice, and change the best policy.
+    Cloning takes no rewards."""
+    with pytest.raises(InputError) as refusal:
+        load_offline(labelled, made_by(labels, preset="sparse"))
+    said = str(refusal.value)
+    assert f"label set {labels!r} has rewards as a learner takes them, and this run would add -1 to each" in said
+    assert "give --preset labelled, or --set reward_bias=0" in said and "\n" not in said
+    with pytest.raises(InputError, match=r"would add 0\.5"):
+        load_offline(labelled, made_by(labels, reward_bias=0.5))
+    load_offline(labelled, made_by(labels, preset="sparse", reward_bias=0.0))
+    load_offline(labelled, resolve("bc", "sparse", None, {"labels": labels}))
+
+
+def test_what_a_label_set_means_is_checked_before_any_encoder_is_loaded(labelled, monkeypatch):
+    monkeypatch.setattr("finetune.data.load_encoder", lambda *_: pytest.fail("loaded"))
+    others: list[dict[str, Any]] = [{"discount": 0.9}, {"reward_bias": -1.0}]
+    for settings in others:
+        with pytest.raises(InputError, match=r"label set .seen."):
+            load_offline(labelled, made_by("seen", camera="eye", **settings))
+
+
+def test_a_label_set_that_is_refused_leaves_no_run(labelled, tmp_path):
+    with pytest.raises(InputError, match="potentials for a discount"):
+        pretrain(labelled, tmp_path / "run", made_by("seen", discount=0.5, steps=1))
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The demo, cut short: the whole way in the walk instead of a simulated arm."""
+"""The demo, cut short: the whole way in the walk instead of a simulated arm, and time as the judge."""
 
 import pytest
 
@@ -6,14 +6,27 @@ from episodes.errors import InputError
 from finetune import demo as module
 from finetune.demo import demo, free_folder
 from finetune.run import Run
+from rewards.label import label
+from rewards.marks import Marks
+from rewards.settings import label_config
 from sim.operators import RandomOperator
+
+QUICK = ["reward.inputs=state", "reward.updates=10", "asking.pairs=40"]
 
 
 @pytest.fixture
 def short(monkeypatch, walk, walks):
     task = walk()
-    monkeypatch.setattr(module, "make_task", lambda spec: task)
+
+    def by_time(store, name, config, marks, truth):
+        of_time = label_config({"task": "go right", "judge": "progress"}, None, QUICK)
+        return label(store, name, of_time, truth=truth)
+
+    monkeypatch.setattr(module, "make_task", lambda spec, cameras=(): task)
     monkeypatch.setattr(module, "make_operator", lambda name, task, quality=1.0: RandomOperator(task))
+    monkeypatch.setattr(module, "_adapted", lambda folder: None)
+    monkeypatch.setattr(module, "marks_from", lambda *given: Marks())
+    monkeypatch.setattr(module, "label", by_time)
     sizes = {"COLLECTED": 6, "STEPS": {"bc": 6, "iql": 8}, "ONLINE_EPISODES": 2, "EVALUATION_EPISODES": 3}
     for name, value in sizes.items():
         monkeypatch.setattr(module, name, value)
@@ -28,7 +41,7 @@ def test_it_goes_from_logs_to_a_report(short, tmp_path):
     assert html.count("data:video/mp4") == 4
     stages = [line for line in said if line.startswith("[")]
     assert [int(line[1:3]) for line in stages] == list(range(1, len(stages) + 1))
-    table = said[said.index("") + 1 : -1]
+    table = said[len(said) - said[::-1].index("") : -2]
     assert [line[:26].strip() for line in table] == [
         "who",
         "operator, mixed quality",
@@ -37,10 +50,14 @@ def test_it_goes_from_logs_to_a_report(short, tmp_path):
         "iql",
         "iql, fine-tuned",
     ]
-    assert said[-1].startswith("all: ")
+    assert said[-2].startswith("all: ")
+    assert "label set 'looked'" in "\n".join(said)
+    assert (
+        (tmp_path / "demo" / "store" / "labellers" / "looked" / "report.html").read_text().startswith("<!doctype html>")
+    )
     for name, steps in (("bc", 6), ("iql", 8), ("iql-online", 2)):
         assert int(Run.open(tmp_path / "demo" / name).last.name) == steps
-        assert Run.open(tmp_path / "demo" / name).config["train"]["labels"] == "env"
+        assert Run.open(tmp_path / "demo" / name).config["train"]["labels"] == "looked"
 
 
 def test_a_folder_with_something_in_it_is_refused_at_once(short, tmp_path):

@@ -7,21 +7,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from episodes.contract import ActionEntry, Camera, Contract, StateEntry
 from episodes.errors import InputError
 from episodes.store import Store
 from episodes.transitions import Transitions
 from episodes.typed import parse
+from finetune.config import TrainConfig
 from finetune.online import FIRST_EPISODE_SEED, OnlineConfig, finetune, resume, seeds_of_collection
 from finetune.pretrain import pretrain
 from finetune.report import write_report
 from finetune.run import Run
 from policies.checkpoint import actor_hash, load_checkpoint
 from policies.iql import IQL
+from rewards.labeller import EpisodeLabeller, Labeller
 
 
 class Killed(Exception):
@@ -290,7 +295,8 @@ def test_seeds_of_the_run_give_other_runs(parent, walks, tmp_path):
 def test_the_numbers_at_the_end_are_the_episodes(parent, walks, tmp_path):
     result = finetune(parent, tmp_path / "run", online(episodes=12))
     snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
-    success = [snapshot.episode(index).success.max() for index in range(12)]
+    episodes: list[Any] = [snapshot.episode(index) for index in range(12)]
+    success = [episode.success.max() for episode in episodes]
     assert 0 < np.mean(success) < 1, "a mixture, or this shows nothing"
     assert result.online_success_rate == pytest.approx(np.mean(success))
     assert result.cumulative_regret == pytest.approx(1 - np.mean(success))
@@ -305,7 +311,8 @@ def test_the_record_says_which_policy_acted(parent, walks, tmp_path):
     """Another one in every episode after the warm-up; the one of a checkpoint acts in the episode after it."""
     finetune(parent, tmp_path / "run", online(warm_up_episodes=2, checkpoint_every=1))
     snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
-    names = [set(snapshot.episode(index).policy.tolist()) for index in range(5)]
+    episodes: list[Any] = [snapshot.episode(index) for index in range(5)]
+    names = [set(episode.policy.tolist()) for episode in episodes]
     assert all(len(each) == 1 for each in names)
     first, second, third, fourth, fifth = (each.pop() for each in names)
     assert first == second and len({second, third, fourth, fifth}) == 4
@@ -320,6 +327,168 @@ def test_a_task_that_cannot_succeed_has_no_regret(parent, walks, walk, tmp_path,
     lines = Run.open(tmp_path / "run").metrics()
     assert not any("online/success" in line or "evaluation/success_rate" in line for line in lines)
     assert Path(write_report(Run.open(tmp_path / "run"))).exists()
+
+
+# On labels that were made by looking ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looking(labelled, config, walks, tmp_path):
+    """Pretrains on one of the label sets; `walks` is what is acted in then."""
+
+    def on(labels: str, **settings) -> Path:
+        path = tmp_path / f"parent-{labels}"
+        pretrain(labelled, path, config(**({"labels": labels, "chunk": 1, "steps": 20, "discount": 0.95} | settings)))
+        return path
+
+    return on
+
+
+@pytest.fixture
+def added(monkeypatch) -> list[tuple[np.ndarray, ...]]:
+    """State, action, reward and terminated of every episode that the learner got online."""
+    got = []
+    add = Transitions.add
+
+    def spy(self, state, action, reward, terminated, features=None):
+        got.append((state, action, reward, terminated))
+        return add(self, state, action, reward, terminated, features)
+
+    monkeypatch.setattr("finetune.online.Transitions.add", spy)
+    return got
+
+
+@pytest.mark.parametrize("labels", ["seen", "sparse"])
+def test_online_episodes_are_labelled_by_looking_as_the_offline_ones_were(labels, looking, labelled, tmp_path, added):
+    """Their rewards are the labeller's, and the classifier, not the simulator, says what ends the task."""
+    parent = looking(labels)
+    added.clear()
+    finetune(parent, tmp_path / "run", online(episodes=12, evaluate_every=0))
+    label_episode = EpisodeLabeller(Labeller.load(labelled / "labellers" / labels), torch.device("cpu"))
+    snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
+    assert len(added) == snapshot.episodes == 12
+    differ = 0
+    for index, (state, action, reward, terminated) in enumerate(added):
+        episode: Any = snapshot.episode(index)
+        values = label_episode(episode)
+        np.testing.assert_array_equal(state, episode.state)
+        np.testing.assert_array_equal(action, episode.action)
+        np.testing.assert_array_equal(reward, values["reward"])
+        np.testing.assert_array_equal(terminated, values["success"] > 0)
+        assert (episode.reward == episode.success).all(), "the record keeps what the simulator said"
+        differ += (terminated != (episode.success > 0)).any()
+    assert differ > 2, "or this shows nothing"
+    lines = [line for line in Run.open(tmp_path / "run").metrics() if "online/success_seen" in line]
+    assert [line["online/success_seen"] for line in lines] == [float(each[3].any()) for each in added]
+    assert {line["online/success_seen"] for line in lines} == {0.0, 1.0}
+
+
+def test_without_a_classifier_the_simulator_ends_the_task_and_the_labeller_rewards(looking, labelled, tmp_path, added):
+    parent = looking("states")
+    added.clear()
+    finetune(parent, tmp_path / "run", online(episodes=12, evaluate_every=0))
+    label_episode = EpisodeLabeller(Labeller.load(labelled / "labellers" / "states"), torch.device("cpu"))
+    snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
+    ended = 0
+    for index, (_, _, reward, terminated) in enumerate(added):
+        episode = snapshot.episode(index)
+        np.testing.assert_array_equal(reward, label_episode(episode)["reward"])
+        assert terminated.tolist() == [False] * (episode.steps - 1) + [episode.terminated]
+        ended += episode.terminated
+    assert 0 < ended < 12
+    assert not any("online/success_seen" in line for line in Run.open(tmp_path / "run").metrics())
+
+
+def test_what_is_learned_from_online_is_what_was_labelled(looking, tmp_path, batches):
+    """All the way into the batches: rewards -1 and 0, and no bootstrap after a success that was seen."""
+    parent = looking("sparse")
+    batches.clear()
+    finetune(parent, tmp_path / "run", online(episodes=12, offline_share=0.0, updates_per_step=3, evaluate_every=0))
+    reward, mask = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("reward", "mask"))
+    assert set(reward.tolist()) == {-1.0, 0.0}
+    assert torch.equal(reward == 0.0, mask == 0.0)
+
+
+@pytest.mark.parametrize("labels", ["seen", "states"])
+def test_labelled_by_looking_a_run_comes_out_the_same_wherever_it_dies(labels, looking, tmp_path, same_run):
+    parent = looking(labels)
+    whole = finetune(parent, tmp_path / "whole", online())
+    for death in (0, 3, 4):
+        with pytest.raises(Killed):
+            finetune(parent, tmp_path / str(death), online(), until(death))
+        result = resume(tmp_path / str(death))
+        same_run(tmp_path / "whole", tmp_path / str(death))
+        assert result.online_success_rate == whole.online_success_rate
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "cameras"),
+    [
+        ("seen", {}, ("eye",)),
+        ("seen", {"camera": "eye"}, ("eye",)),
+        ("states", {"camera": "eye"}, ("eye",)),
+        ("states", {}, ()),
+    ],
+)
+def test_the_task_is_asked_for_the_pictures_that_policy_and_labeller_look_at(
+    labels, settings, cameras, looking, tmp_path, monkeypatch
+):
+    """Each camera once, of the size that the store's pictures have."""
+    from finetune import online as module
+
+    asked, parent, make = [], looking(labels, **settings), module.make_task
+
+    def spy(spec, **options):
+        asked.append((options["cameras"], options["image_size"]))
+        return make(spec, **options)
+
+    monkeypatch.setattr(module, "make_task", spy)
+    finetune(parent, tmp_path / "run", online(episodes=2))
+    resume(tmp_path / "run")
+    assert [each[0] for each in asked] == [cameras, cameras]
+    if cameras:
+        assert [each[1] for each in asked] == [(5, 7), (5, 7)]
+        assert Store.open(tmp_path / "run" / "episodes").snapshot().images("eye").shape[1:] == (5, 7, 3)
+
+
+def test_cameras_of_different_sizes_are_refused():
+    """A task renders all of its cameras in one size."""
+    from finetune.online import _task
+
+    cameras = (Camera("eye", 4, 6), Camera("side", 5, 7), Camera("top", 9, 9))
+    contract = Contract("walk", (StateEntry("x"),), (ActionEntry("a"),), cameras)
+    saved: Any = SimpleNamespace(camera="eye", contract=contract, image_size=(4, 6))
+    labeller: Any = SimpleNamespace(cameras=("side", "eye"))
+    with pytest.raises(
+        InputError, match=r"cameras eye, side, eye have different sizes, \[\(4, 6\), \(5, 7\)\]: a task"
+    ):
+        _task(online(), saved, labeller)
+
+
+def test_a_judges_own_scores_are_refused_online(looking, tmp_path):
+    parent = looking("direct")
+    with pytest.raises(
+        InputError, match="judge's own scores, and no new episode has them; use other labels"
+    ) as refusal:
+        finetune(parent, tmp_path / "run", online())
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_labeller_that_is_gone_is_told_before_and_after_the_run_is_begun(looking, labelled, tmp_path):
+    parent = looking("seen")
+    with pytest.raises(Killed):
+        finetune(parent, tmp_path / "begun", online(), until(2))
+    (labelled / "labellers" / "seen").rename(tmp_path / "moved")
+    for go_on in (lambda: finetune(parent, tmp_path / "run", online()), lambda: resume(tmp_path / "begun")):
+        with pytest.raises(
+            InputError, match=r"labellers/seen: holds no labeller; `firsthand label` makes one"
+        ) as refusal:
+            go_on()
+        assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+    # Pretraining needs only the labels.
+    pretrain(labelled, tmp_path / "again", parse(TrainConfig, Run.open(parent).config["train"], "again"))
 
 
 # What is refused -------------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def test_metrics_are_logged_at_their_steps_and_the_last_ones_returned(store, tmp
     names = {"value_loss", "value", "actor_loss", "advantage", "weight_clipped", "std", "critic_loss", "q"}
     assert set(lines[-1]) == names | {"step"}
     assert result.metrics == {key: value for key, value in lines[-1].items() if key != "step"}
-    assert result.updates_per_second > 0
+    assert result.updates_per_second is not None and result.updates_per_second > 0
 
 
 def test_decay_is_over_the_runs_steps_or_off(store, tmp_path, config):

@@ -2,7 +2,6 @@
 
 import base64
 import re
-from html.parser import HTMLParser
 
 import pytest
 import yaml
@@ -14,44 +13,7 @@ from finetune.report import row_of, write_report
 from finetune.run import Run
 from finetune.video import save_video
 from policies.policy import Policy
-
-LINKING = {"src", "href", "xlink:href", "srcset", "poster", "data", "action", "background", "manifest"}
-VOID = {"meta", "link", "br", "hr", "img", "input", "source"}
-
-
-class Page(HTMLParser):
-    """What a browser would load, what is shown, and whether tags are closed."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.links, self.tags, self.open, self.shown = [], [], [], {"pre": [], "td": [], "h2": [], "figcaption": []}
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for name, value in attrs if name in LINKING]
-        self.links += [found for name, value in attrs for found in re.findall(r"url\(([^)]*)\)", value or "")]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag in self.shown:
-            self.shown[tag].append("")
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        for tag in reversed(self.open):
-            if tag in self.shown:
-                self.shown[tag][-1] += data
-                break
-        if "style" in self.open:
-            assert "@import" not in data and "url(http" not in data
+from tests.pages import Page
 
 
 @pytest.fixture

@@ -1,0 +1,119 @@
+"""Commands about logs: importing, looking, recording, compacting."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from commands.common import Add, Result, bar, count, quality_range, size, task_of
+
+
+def add(command: Add) -> None:
+    """Add these commands to the command line."""
+    sub = command("import", _import, "Bring logs of a known format into a store.")
+    sub.add_argument("source", type=Path, metavar="SRC")
+    sub.add_argument("store", type=Path, metavar="STORE")
+    sub.add_argument("--task", default="", metavar="TEXT", help="what was to be done, in words")
+    sub.add_argument("--contract", type=Path, metavar="FILE", help="names, units and limits for the source's numbers")
+    cameras = sub.add_mutually_exclusive_group()
+    cameras.add_argument("--camera", action="append", metavar="NAME", help="only these cameras (default: all)")
+    cameras.add_argument("--no-camera", action="store_true")
+    sub.add_argument("--image-size", type=size, metavar="HxW", help="resize frames (default: as they are)")
+
+    sub = command("inspect", _inspect, "What a store holds.")
+    sub.add_argument("store", type=Path, metavar="STORE")
+
+    sub = command("collect", _collect, "Record episodes in simulation.")
+    sub.add_argument("store", type=Path, metavar="STORE")
+    sub.add_argument("--task", required=True)
+    sub.add_argument("--operator", default="scripted", help="scripted, random, layouts (moved by hand), or a RUN")
+    sub.add_argument("--episodes", type=count, default=100)
+    sub.add_argument(
+        "--quality", type=quality_range, default=(0.0, 1.0), metavar="LOW:HIGH", help="of the scripted operator"
+    )
+    sub.add_argument("--camera", action="append", default=[], metavar="NAME")
+    sub.add_argument("--image-size", type=size, metavar="HxW")
+    sub.add_argument("--gap")
+    sub.add_argument("--seed", type=int, default=0)
+
+    sub = command("compact", _compact, "Free what a store's old versions take; what runs used stays.")
+    sub.add_argument("store", type=Path, metavar="STORE")
+
+
+def _import(options: argparse.Namespace) -> Result:
+    from episodes.contract import read_contract
+    from episodes.importers import open_source
+    from episodes.importing import import_into
+
+    cameras = () if options.no_camera else options.camera
+    contract = read_contract(options.contract) if options.contract else None
+    source = open_source(options.source, task=options.task, cameras=cameras, image_size=options.image_size)
+    result = import_into(source, options.store, bar("episodes", len(source)), contract)
+    lines = [f"{options.source} is {source.format}"]
+    lines += [f"  left out {each['episode']}: {each['reason']}" for each in result.left_out]
+    if source.ignored:
+        lines.append(f"  not imported: {', '.join(source.ignored)}")
+    there = f", {result.already_there} were there already" if result.already_there else ""
+    lines.append(
+        f"{options.store}: {result.episodes} episodes, {result.steps} steps, {result.transitions} transitions "
+        f"imported, {len(result.left_out)} left out{there}"
+    )
+    return dataclasses.asdict(result), "\n".join(lines)
+
+
+def _inspect(options: argparse.Namespace) -> Result:
+    from episodes.inspect import inspect_store
+
+    inspection = inspect_store(options.store)
+    return inspection.document, inspection.text
+
+
+def _collect(options: argparse.Namespace) -> Result:
+    from episodes.store import open_or_create
+    from finetune.evaluate import check_fits
+    from finetune.online import seeds_of_collection
+    from finetune.run import Run
+    from policies.policy import Policy
+    from sim.collect import collect
+    from sim.layouts import check_layouts, layout_episodes
+    from sim.operators import make_operator
+
+    by_hand = options.operator == "layouts"
+    is_run = Path(options.operator).is_dir()
+    policy = Policy.load(Run.open(Path(options.operator)).last, deterministic=False) if is_run else None
+    task = task_of(options, options.camera, options.image_size or (84, 84))
+    # Whatever can be refused is refused before the store is made.
+    if by_hand:
+        check_layouts(task)
+    elif policy is None:
+        make_operator(options.operator, task)
+    elif policy.contract is not None:
+        check_fits(policy.contract, policy.camera, task)
+    seeds_of_collection(options.seed, options.episodes)
+    store = open_or_create(options.store, task.contract)
+    before = store.snapshot().episodes
+    seeds = seeds_of_collection(options.seed, before + options.episodes)[before:]
+    if by_hand:
+        episodes = layout_episodes(task, seeds)
+    else:
+        episodes = collect(
+            task,
+            lambda quality: policy or make_operator(options.operator, task, quality),
+            seeds,
+            quality=options.quality,
+            seed=options.seed,
+        )
+    steps = successes = 0
+    for episode in bar("episodes", len(seeds))(episodes):
+        store.append([episode])
+        steps += episode.steps
+        successes += bool(episode.success is not None and episode.success.any())
+    store.flush()
+    document = {"episodes": options.episodes, "steps": steps, "successes": successes}
+    return document, f"{options.store}: {options.episodes} episodes, {steps} steps collected, {successes} successes"
+
+
+def _compact(options: argparse.Namespace) -> Result:
+    from episodes.store import Store
+
+    freed = Store.open(options.store).collect_garbage()
+    return {"freed_bytes": freed}, f"{options.store}: {freed / 1e6:.1f} MB freed"

@@ -1,0 +1,190 @@
+"""Commands about runs: learning, evaluating, reporting, and all of it at once."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from commands.common import Add, Result, bar, count, task_of
+from episodes.errors import InputError
+
+
+def add(command: Add) -> None:
+    """Add these commands to the command line."""
+    sub = command("pretrain", _pretrain, "Learn a policy offline.")
+    sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
+    sub.add_argument("--run", type=Path, required=True, metavar="DIR")
+    sub.add_argument("--algorithm", metavar="NAME", help="iql (default) or bc")
+    sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
+    sub.add_argument("--preset", metavar="NAME", help="sparse, labelled, demonstrations, locomotion, antmaze, adroit")
+    sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
+    sub.add_argument("--steps", type=int, help="updates")
+    sub.add_argument("--chunk", type=int, help="actions chosen at a time")
+    sub.add_argument("--camera", metavar="NAME", help="see this camera's frozen features beside the state")
+    sub.add_argument("--encoder", metavar="NAME", help="efficientnet_lite0, or open_clip:MODEL:CHECKPOINT")
+    sub.add_argument("--seed", type=int)
+    sub.add_argument("--device", help="auto, cpu, cuda")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    sub.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+
+    sub = command("finetune", _finetune, "Go on learning online, in simulation, in this process.")
+    sub.add_argument("parent", type=Path, nargs="?", metavar="RUN", help="a pretrained run")
+    sub.add_argument("--run", type=Path, required=True, metavar="DIR", help="the new run")
+    sub.add_argument("--task")
+    sub.add_argument("--gap", help="what differs from the simulator, for example friction=0.3,delay_steps=1")
+    sub.add_argument("--episodes", type=count)
+    sub.add_argument("--seed", type=int)
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    sub.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+
+    sub = command("evaluate", _evaluate, "How well a run's policy does, on fixed seeds.")
+    sub.add_argument("run", type=Path, metavar="RUN")
+    sub.add_argument("--task", required=True)
+    sub.add_argument("--gap")
+    sub.add_argument("--episodes", type=count, default=50)
+    sub.add_argument("--seed", type=int, help="of the first episode (default: 1000000)")
+    sub.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
+    sub.add_argument("--videos", type=int, default=0, metavar="N", help="keep videos of the first N episodes")
+
+    sub = command("report", _report, "One HTML file on a run, or on a store's label set.")
+    sub.add_argument("path", type=Path, metavar="RUN|STORE")
+    sub.add_argument("--labels", metavar="NAME", help="of a store: the label set to report on")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="default: with the labeller, else STORE-NAME.html")
+    sub.add_argument("--episodes", type=count, metavar="N", help="timelines in a label set's report (default: 8)")
+
+    sub = command("demo", _demo, "The main job in simulation, end to end, in minutes.")
+    sub.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="new or empty (default: runs/demo-N)")
+
+
+def _pretrain(options: argparse.Namespace) -> Result:
+    from finetune import pretrain
+
+    if options.resume:
+        nothing_but_resume(options)
+        result = pretrain.resume(options.run, bar("updates"))
+    else:
+        if options.store is None:
+            raise InputError("pretrain: expected STORE (only --resume does without)")
+        result = pretrain.pretrain(options.store, options.run, _train_config(options), bar("updates"))
+    rate = "" if result.updates_per_second is None else f", {result.updates_per_second:.0f} updates/s"
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
+    return dataclasses.asdict(result), f"{result.run}: {result.steps} updates{rate}\n  {metrics}"
+
+
+def _train_config(options: argparse.Namespace) -> Any:
+    from episodes.typed import parse_settings, read_yaml
+    from finetune.config import resolve
+
+    flags = {
+        key: getattr(options, key)
+        for key in ("labels", "steps", "seed", "chunk", "camera", "encoder", "device")
+        if getattr(options, key) is not None
+    }
+    file = read_yaml(options.config) if options.config else None
+    return resolve(options.algorithm, options.preset, file, flags | parse_settings(options.set))
+
+
+def _finetune(options: argparse.Namespace) -> Result:
+    from episodes.typed import parse, parse_settings
+    from finetune import online
+
+    if options.resume:
+        nothing_but_resume(options)
+        result = online.resume(options.run, bar("episodes"))
+    else:
+        if options.parent is None or options.task is None:
+            raise InputError("finetune: expected RUN and --task (only --resume does without)")
+        given = {"task": options.task, "gap": options.gap, "episodes": options.episodes, "seed": options.seed}
+        settings = {key: value for key, value in given.items() if value is not None} | parse_settings(options.set)
+        config = parse(online.OnlineConfig, settings, "finetune")
+        result = online.finetune(options.parent, options.run, config, bar("episodes"))
+    return dataclasses.asdict(result), (
+        f"{result.run}: {result.episodes} episodes, {result.online_steps} steps; "
+        f"success while learning {result.online_success_rate:.2f}, cumulative regret {result.cumulative_regret:.2f}"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> Result:
+    from finetune.evaluate import check_fits, evaluate
+    from finetune.report import row_of
+    from finetune.run import Run
+    from finetune.video import save_video
+    from policies.policy import Policy
+
+    run = Run.open(options.run)
+    policy = Policy.load(run.last, deterministic=not options.stochastic)
+    task = task_of(options, () if policy.camera is None else (policy.camera,), policy.image_size)
+    if policy.contract is not None:
+        check_fits(policy.contract, policy.camera, task)
+    name = "-".join(
+        [
+            task.name.replace(":", "-"),
+            *(["stochastic"] if options.stochastic else []),
+            *_words(options.gap),
+            *([] if options.seed is None else [f"seed{options.seed}"]),
+            str(options.episodes),
+        ]
+    )
+    summary = evaluate(
+        task,
+        policy,
+        options.episodes,
+        **({} if options.seed is None else {"seed": options.seed}),
+        videos=options.videos,
+        on_video=lambda number, frames: save_video(run, f"{name}-{number}", frames, task.contract.rate),
+        progress=bar("episodes"),
+    ).summary()
+    run.save_evaluation(name, summary)
+    row = row_of(str(options.run), summary)
+    return {key: value for key, value in summary.items() if key != "per_episode"}, (
+        f"{row.who} in {row.task}: {row.episodes} episodes, success {row.success}, "
+        f"largest reward {row.best_reward}, return {row.returns}, length {row.length}"
+    )
+
+
+def _words(gap: str | None) -> list[str]:
+    return [gap.replace("=", "").replace(",", "-")] if gap else []
+
+
+def _report(options: argparse.Namespace) -> Result:
+    if options.labels is not None:
+        from episodes.store import Store
+        from rewards.report.label_report import write_label_report
+
+        shown = {} if options.episodes is None else {"episodes": options.episodes}
+        file = write_label_report(Store.open(options.path), options.labels, options.out, **shown)
+    else:
+        from finetune.report import write_report
+        from finetune.run import Run
+
+        _refuse_without_labels(options)
+        file = write_report(Run.open(options.path))
+    return {"report": str(file)}, str(file)
+
+
+def _refuse_without_labels(options: argparse.Namespace) -> None:
+    """A store is reported on by label set, and a run's report has its place."""
+    if (options.path / "refs").is_dir():
+        from episodes.store import Store
+
+        names = ", ".join(Store.open(options.path).snapshot().label_names) or "none yet"
+        raise InputError(f"{options.path}: is a store; say which of its label sets with --labels NAME: {names}")
+    for key in ("out", "episodes"):
+        if getattr(options, key) is not None:
+            raise InputError(f"report --{key} belongs to a store's label set: give --labels NAME, or leave it out")
+
+
+def _demo(options: argparse.Namespace) -> Result:
+    from finetune.demo import demo, free_folder
+
+    report = demo(options.folder or free_folder(Path("runs")), lambda line: print(line, file=sys.stderr, flush=True))
+    return {"report": str(report)}, f"report: {report}"
+
+
+def nothing_but_resume(options: argparse.Namespace) -> None:
+    """Refuse settings that a resumed run would ignore: it goes on with those that it was begun with."""
+    ours = ("command", "json", "resume", "run")
+    beside = [key for key, value in vars(options).items() if key not in ours and value not in (None, [])]
+    if beside:
+        raise InputError(f"{options.run}: --resume goes on as the run was begun; leave out: {', '.join(beside)}")

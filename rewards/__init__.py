@@ -1,0 +1,1 @@
+"""Rewards: what judges prefer, models of it, success, and label sets made of them."""

@@ -1,0 +1,1 @@
+"""Who judges: a vision-language model, a chat endpoint, time, or the truth."""

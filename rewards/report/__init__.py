@@ -1,0 +1,1 @@
+"""A label set's report, and what it is made of."""
