@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from episodes.errors import InputError
 from episodes.files import write_whole
 from episodes.importers import open_source
 from episodes.importing import import_into
@@ -127,7 +128,10 @@ def run_job(study: Study, name: str, seed: int, folder: Path) -> dict[str, Any]:
     elif begun:
         pretrain.resume(run_path)
     else:
-        train = resolve(method.algorithm, method.preset, {"labels": "env", "seed": seed}, method.settings or {})
+        settings = dict(method.settings or {})
+        # Labels that were learned themselves are others for every seed.
+        settings["labels"] = str(settings.get("labels", "env")).format(seed=seed)
+        train = resolve(method.algorithm, method.preset, {"seed": seed}, settings)
         pretrain.pretrain(store, run_path, train)
     learned = time.monotonic() - began
     task, outcome = make_task(study.task), {}
@@ -177,32 +181,43 @@ def table(study: Study, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=STUDIES)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", action="append", help="these methods only")
-    options = parser.parse_args()
-    study, folder = STUDIES[options.study], options.out / options.study
+def run_study(study: Study, folder: Path, only: Sequence[str] = ()) -> str:
+    """Do what is missing of a study, and return its table.
+
+    Raises:
+        InputError: where a result was made with other settings than the study's now.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "store").exists():
         # Made beside its place: a store that is there is the whole one.
         shutil.rmtree(folder / "store.unfinished", ignore_errors=True)
         study.make_store(folder / "store.unfinished")
         (folder / "store.unfinished").rename(folder / "store")
-    for name in study.methods:
-        for seed in SEEDS:
+    for seed in SEEDS:
+        for name in study.methods:
             file = folder / f"{name}-{seed}.json"
-            if options.only and name not in options.only:
+            if only and name not in only:
                 continue
             if file.exists():
                 if json.loads(file.read_text()).get("settings") != settings_of(study, name):
-                    print(f"{file}: was made with other settings; give another --out", file=sys.stderr)
-                    return 2
+                    raise InputError(f"{file}: was made with other settings; give another --out")
                 continue
             write_whole(file, json.dumps(run_job(study, name, seed, folder)))
             print(table(study, folder), flush=True)
-    print(table(study, folder))
+    return table(study, folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", action="append", default=[], help="these methods only")
+    options = parser.parse_args()
+    try:
+        print(run_study(STUDIES[options.study], options.out / options.study, options.only))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
