@@ -137,7 +137,7 @@ def _hub_asked_once() -> Iterator[None]:
     try:
         if not before:
             get_session().head(constants.ENDPOINT, timeout=3)
-    except Exception:
+    except Exception:  # the hub's library is built on one HTTP client or another, each with errors of its own
         constants.HF_HUB_OFFLINE = True
     try:
         yield
