@@ -178,7 +178,11 @@ class Store:
             array = root[f"features/{name}/values"]
             assert isinstance(array, zarr.Array)
             there = array.shape[0]
-            if start <= there < start + len(values):
+            if start > there:
+                raise StoreError(
+                    f"{self.path}: features {name!r} have {there} rows, and the next ones begin at {start}"
+                )
+            if there < start + len(values):
                 array.resize((start + len(values), *array.shape[1:]))
                 array[there:] = values[there - start :]
 

@@ -172,11 +172,14 @@ def _evaluated(task: Any, operator: Any, folder: Path, run: str | None) -> Evalu
 
 
 def _of_store(store: Store) -> Evaluation:
-    """What the collected episodes themselves amount to, as an evaluation."""
+    """What the collected episodes themselves amount to, as an evaluation: up to success, without what was held then."""
     snapshot = store.snapshot()
     labels = snapshot.labels("env")
-    parts = [(int(a), int(b)) for a, b in zip(snapshot.step_starts, snapshot.step_ends, strict=True)]
     reward, success = labels.values["reward"], labels.values["success"]
+    parts = []
+    for start, stop in zip(snapshot.step_starts.tolist(), snapshot.step_ends.tolist(), strict=True):
+        done = np.flatnonzero(success[start:stop])
+        parts.append((start, start + int(done[0]) + 1 if len(done) else stop))
     return Evaluation(
         TASK,
         0,
