@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_file
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -35,6 +36,7 @@ from episodes.files import write_whole
 from episodes.importers import open_source
 from episodes.importing import import_into
 from episodes.store import Store
+from episodes.vision_language import import_beside_torchvision
 from finetune.online import seeds_of_collection
 from rewards.adapt import AdaptConfig, adapt
 from rewards.captions import read_captions, write_captions
@@ -300,28 +302,40 @@ def g1(folder: Path) -> str:
 def speed(folder: Path) -> str:
     """Labelling 25,650 frames from nothing, between two timings of the bare encoder on frames in memory."""
     store = made(folder / "store", pusht_store)
-    snapshot = store.snapshot()
-    encoder = load_encoder("efficientnet_lite0", fast=True)
-    frames = snapshot.images("image", 0, BARE_FRAMES)
+    lines = [
+        "| encoder | bare, before and after [frames/s] | labelling [frames/s] | ratio | another text, again [s] |",
+        "|---|---|---|---|---|",
+    ]
+    for name, encoder in (("EfficientNet-Lite0", "efficientnet_lite0"), ("ViT-B-32", untrained_clip(folder))):
+        lines.append(f"| {name} | {_timed(store, encoder)} |")
+    return "\n".join(lines)
+
+
+def untrained_clip(folder: Path) -> str:
+    """CLIP's most used size with random weights, which look as long as trained ones."""
+    file = folder / "ViT-B-32.safetensors"
+    if not file.exists():
+        open_clip = import_beside_torchvision("open_clip")
+        save_file(open_clip.create_model("ViT-B-32").state_dict(), file)
+    return f"open_clip:ViT-B-32:{file.resolve()}"
+
+
+def _timed(store: Store, name: str) -> str:
+    encoder = load_encoder(name, fast=True)
+    frames = store.snapshot().images("image", 0, BARE_FRAMES)
 
     def bare() -> float:
         began = time.monotonic()
         encoder.encode(frames)
         return len(frames) / (time.monotonic() - began)
 
-    config = config_for("progress", PUSHT_TEXT, "", 0, encoder="efficientnet_lite0")
+    config = config_for("progress", PUSHT_TEXT, "", 0, encoder=name)
     before = bare()
     whole = label(store, f"timed-{time.time_ns()}", config)["frames_per_second"]
     after = bare()
     other = replace(config, labeller=replace(config.labeller, task="push the block away from its target"))
     again = label(store, f"again-{time.time_ns()}", other)["seconds"]
-    return "\n".join(
-        [
-            "| bare encoder, before and after [frames/s] | labelling [frames/s] | ratio | another text, again [s] |",
-            "|---|---|---|---|",
-            f"| {before:.1f}, {after:.1f} | {whole:.1f} | {2 * whole / (before + after):.3f} | {again:.1f} |",
-        ]
-    )
+    return f"{before:.1f}, {after:.1f} | {whole:.1f} | {2 * whole / (before + after):.3f} | {again:.1f}"
 
 
 def lift(folder: Path) -> str:

@@ -147,7 +147,7 @@ def fit(
         used = np.concatenate([part for other, part in enumerate(parts) if other != number])
         updates.append(_fit_member(ensemble, number, inputs, pairs, label, used, aside, config, rng))
         with torch.no_grad():
-            first, second = (ensemble.one(number, inputs.at(pairs[aside, side])) for side in (0, 1))
+            first, second = _of_pairs(ensemble, number, inputs, pairs[aside])
         right.append(((second > first) == (label[torch.from_numpy(aside)] > 0)).numpy())
     return Fit(updates, float(np.concatenate(right).mean()))
 
@@ -170,7 +170,7 @@ def _fit_member(
     size = min(config.batch_size, len(used))
 
     def loss_on(chosen: np.ndarray) -> Tensor:
-        first, second = (ensemble.one(number, inputs.at(pairs[chosen, side])) for side in (0, 1))
+        first, second = _of_pairs(ensemble, number, inputs, pairs[chosen])
         return preference_loss(first, second, label[torch.from_numpy(chosen)])
 
     with torch.random.fork_rng(devices=[]):
@@ -194,6 +194,11 @@ def _fit_member(
     member.load_state_dict(best)
     member.eval()
     return best_update
+
+
+def _of_pairs(ensemble: RewardEnsemble, number: int, inputs: Inputs, pairs: np.ndarray) -> Tensor:
+    """One member's rewards of both sides of n pairs, (2, n), in one pass: twice the batch is not twice the time."""
+    return ensemble.one(number, inputs.at(pairs.T.ravel())).view(2, -1)
 
 
 def scores(ensemble: RewardEnsemble, inputs: Inputs, rows: np.ndarray) -> np.ndarray:
