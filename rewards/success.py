@@ -2,7 +2,7 @@
 
 Frozen features of a picture, the task's text where the encoder has one, and a small head, trained from a handful of
 successes and failures. A false success poisons what is learned from it and a missed one only slows it, so the threshold
-is put where at most a named share of frames that were not trained on, and show no success, would pass.
+is put where at most a named share of frames that show no success would pass, as far as the marked episodes can tell.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from torch.nn import functional
 from episodes.errors import InputError
 from episodes.typed import STRICT
 
+DRAWS = 200
+"""Of the marked episodes, to see how far a threshold depends on which they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class SuccessConfig:
@@ -26,7 +29,9 @@ class SuccessConfig:
     __pydantic_config__ = STRICT
 
     false_positives: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    """Share of held-out frames without success that may pass the threshold."""
+    """Share of frames without success that may pass the threshold ..."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    """... with this probability, were other episodes of the same kind marked instead."""
     hold: Annotated[int, Field(gt=0)] = 2
     """Frames in a row that have to pass before it is a success."""
     folds: Annotated[int, Field(gt=1)] = 5
@@ -150,10 +155,31 @@ def train_success(
                 logits[folds == number] = classifier.logit(number, inputs[0, unseen]).numpy()
     temperature = _temperature(logits, done)
     probability = (1 / (1 + np.exp(-logits / temperature))).astype(np.float32)  # as `probability` gives it
-    threshold = threshold_for(probability[~done], config.false_positives)
+    threshold = careful_threshold(probability, done, episode, config)
     classifier.temperature.fill_(temperature)
     classifier.threshold.fill_(threshold)
     return classifier, SuccessFit(rows, done, probability, threshold, temperature)
+
+
+def careful_threshold(probability: np.ndarray, done: np.ndarray, episode: np.ndarray, config: SuccessConfig) -> float:
+    """The threshold for a rate of false positives, less the luck of which episodes were marked.
+
+    The frames of an episode are much alike: what says how far the rate may be off is not how many frames there are, but
+    how the threshold differs between marked episodes. They are drawn again, with replacement, and the threshold is one
+    that is high enough for a share `confidence` of the draws.
+
+    Args:
+        probability: shape (n,), of marked frames that the head which judged them had not seen.
+        done: shape (n,), bool.
+        episode: shape (n,), which episode a frame is of.
+    """
+    negatives = [probability[(episode == each) & ~done] for each in np.unique(episode)]
+    rng = np.random.default_rng(np.random.SeedSequence([config.seed, 19]))
+    drawn = rng.integers(len(negatives), size=(DRAWS, len(negatives)))
+    thresholds = [
+        threshold_for(np.concatenate([negatives[each] for each in row]), config.false_positives) for row in drawn
+    ]
+    return float(np.quantile(thresholds, config.confidence, method="higher"))
 
 
 def threshold_for(negatives: np.ndarray, rate: float) -> float:

@@ -11,7 +11,15 @@ from scipy.special import expit, logit
 
 from episodes.errors import InputError
 from rewards import success
-from rewards.success import SuccessClassifier, SuccessConfig, SuccessFit, debounced, threshold_for, train_success
+from rewards.success import (
+    SuccessClassifier,
+    SuccessConfig,
+    SuccessFit,
+    careful_threshold,
+    debounced,
+    threshold_for,
+    train_success,
+)
 
 QUICK = SuccessConfig(hidden=8, updates=40, batch_size=32, weight_decay=0.1)
 
@@ -156,8 +164,35 @@ def test_the_classifier_is_as_strict_as_what_was_found(seed: int):
     """The threshold stands directly above a negative that must not pass: rounded down, it would."""
     classifier, fit = train(seed, apart=1.0)
     assert float(classifier.threshold) >= fit.threshold
-    assert fit.threshold == threshold_for(fit.probability[~fit.done], QUICK.false_positives)
+    assert fit.threshold in np.nextafter(fit.probability[~fit.done], np.float32(2)) or fit.threshold == 0.5
+    assert fit.threshold >= threshold_for(fit.probability[~fit.done], QUICK.false_positives)
     assert float(classifier.temperature) == pytest.approx(fit.temperature)
+
+
+def test_episodes_that_are_all_alike_leave_nothing_to_luck():
+    values = np.linspace(0.5, 0.9, 41)
+    probability, done = np.tile(values, 6), np.zeros(246, bool)
+    episode = np.repeat(np.arange(6), 41)
+    config = SuccessConfig(false_positives=0.1)
+    assert careful_threshold(probability, done, episode, config) == threshold_for(values, 0.1)
+
+
+def test_one_odd_episode_among_ten_makes_the_threshold_careful():
+    """Its 10 high frames are a tenth of all and may pass; were it marked twice, they would be a fifth, and may not."""
+    probability = np.concatenate([np.full(90, 0.6), np.full(10, 0.8)])
+    done, episode = np.zeros(100, bool), np.repeat(np.arange(10), 10)
+    config = SuccessConfig(false_positives=0.1)
+    assert threshold_for(probability, 0.1) == np.nextafter(0.6, 2)
+    # It is drawn twice or more with probability 0.26: in more than a tenth of the draws, and in less than half of them.
+    assert careful_threshold(probability, done, episode, config) == np.nextafter(0.8, 2)
+    assert careful_threshold(probability, done, episode, replace(config, confidence=0.5)) == np.nextafter(0.6, 2)
+
+
+def test_frames_that_are_done_have_no_say_in_the_threshold():
+    probability = np.concatenate([np.linspace(0.5, 0.7, 50), np.full(50, 0.99)])
+    done, episode = np.arange(100) >= 50, np.repeat(np.arange(10), 10)
+    without = careful_threshold(probability[:50], done[:50], episode[:50], SuccessConfig())
+    assert careful_threshold(probability, done, np.minimum(episode, 4), SuccessConfig()) == without
 
 
 def test_false_and_missed_are_shares_of_what_is_not_done_and_what_is():
