@@ -28,6 +28,10 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "firsthand: install it with this system's package manager (on Debian: apt-get install -y $$packages)" >&2; exit 1; \
 	fi
 
+# The registry's rclpy is for x86-64 Linux, and not beside a ROS 2 that is sourced: two of them do not mix.
+extras = if [ -z "$$AMENT_PREFIX_PATH" ] && [ "$$(uname -sm)" = "Linux x86_64" ]; then echo encoders,ros,dev; \
+	else echo encoders,dev; fi
+
 .PHONY: help setup libraries demo test lint clean
 
 help:
@@ -85,7 +89,7 @@ $(READY): pyproject.toml constraints.txt
 	echo "firsthand: installing packages into $(VENV); the first time that is gigabytes (torch) and takes minutes"; \
 	touch $(BEGUN); \
 	$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --prefer-binary \
-		-c constraints.txt -e '.[encoders,dev]' || { test -n "$$fresh" || rm -f $(BEGUN); exit 1; }; \
+		-c constraints.txt -e ".[$$($(extras))]" || { test -n "$$fresh" || rm -f $(BEGUN); exit 1; }; \
 	rm -f $(BEGUN); echo "$(CURDIR)" >$@; \
 	echo "firsthand: set up in $$(( $$(date +%s) - start )) s"
 

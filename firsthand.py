@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from commands import labels, logs, runs
+from commands import labels, logs, robots, runs
 from commands.common import Result
 from episodes.errors import InputError
 
@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns 0; 2 where what was given cannot be used; 1 where the doctor misses what is needed."""
+    """Run one command. Returns 0; 2 where what was given cannot be used; 1 where a check found something."""
     options = _parser().parse_args(arguments)
     try:
         document, text = options.command(options)
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("firsthand: interrupted; what was complete is kept", file=sys.stderr)
         return 130
-    return 1 if options.command is _doctor and not options.healthy else 0
+    return 0 if getattr(options, "healthy", True) else 1
 
 
 def _doctor(options: argparse.Namespace) -> Result:
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("doctor", _doctor, "What is installed, and what to do about what is missing.")
-    for stage in (logs, labels, runs):
+    for stage in (logs, labels, runs, robots):
         stage.add(command)
     return parser
 

@@ -3,8 +3,10 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from commands.common import Add, Result, bar, count, quality_range, size, task_of
+from episodes.errors import InputError
 
 
 def add(command: Add) -> None:
@@ -18,6 +20,8 @@ def add(command: Add) -> None:
     cameras.add_argument("--camera", action="append", metavar="NAME", help="only these cameras (default: all)")
     cameras.add_argument("--no-camera", action="store_true")
     sub.add_argument("--image-size", type=size, metavar="HxW", help="resize frames (default: as they are)")
+    sub.add_argument("--namespace", default="", help="of the topics in a ROS 2 bag")
+    sub.add_argument("--place", choices=["real", "sim"], help="where a ROS 2 bag was recorded (default: by its topics)")
 
     sub = command("inspect", _inspect, "What a store holds.")
     sub.add_argument("store", type=Path, metavar="STORE")
@@ -43,11 +47,43 @@ def _import(options: argparse.Namespace) -> Result:
     from episodes.contract import read_contract
     from episodes.importers import open_source
     from episodes.importing import import_into
+    from robot.contract import is_robot_contract
 
+    if options.contract is not None and is_robot_contract(options.contract):
+        return _import_bag(options)
+    if options.namespace or options.place:
+        raise InputError("--namespace and --place are for ROS 2 bags, which need a robot's contract: --contract FILE")
     cameras = () if options.no_camera else options.camera
     contract = read_contract(options.contract) if options.contract else None
     source = open_source(options.source, task=options.task, cameras=cameras, image_size=options.image_size)
     result = import_into(source, options.store, bar("episodes", len(source)), contract)
+    return _imported(options, source, result)
+
+
+def _import_bag(options: argparse.Namespace) -> Result:
+    from episodes.importing import import_into
+    from robot.bag_import import BagSource
+    from robot.contract import read_robot_contract
+
+    if options.image_size is not None:
+        raise InputError("--image-size: a robot's contract says how large its cameras' pictures are")
+    source = BagSource(
+        options.source,
+        read_robot_contract(options.contract),
+        task=options.task,
+        namespace=options.namespace,
+        cameras=() if options.no_camera else options.camera,
+        place=options.place,
+        progress=bar("messages"),
+    )
+    result = import_into(source, options.store)
+    document, text = _imported(options, source, result)
+    lines = source.seen.lines()
+    return {**document, "seen": lines}, "\n".join([text, *(f"  {line}" for line in lines)])
+
+
+def _imported(options: argparse.Namespace, source: Any, result: Any) -> tuple[dict[str, Any], str]:
+    """What an import did, as a document and in words."""
     lines = [f"{options.source} is {source.format}"]
     lines += [f"  left out {each['episode']}: {each['reason']}" for each in result.left_out]
     if source.ignored:

@@ -40,7 +40,10 @@ def add(command: Add) -> None:
 
     sub = command("evaluate", _evaluate, "How well a run's policy does, on fixed seeds.")
     sub.add_argument("run", type=Path, metavar="RUN")
-    sub.add_argument("--task", required=True)
+    sub.add_argument("--task", help="in simulation, in this process")
+    sub.add_argument("--ros", action="store_true", help="on the robot whose nodes are up, real or simulated")
+    sub.add_argument("--namespace", default="", help="of the robot's topics and services")
+    sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
     sub.add_argument("--gap")
     sub.add_argument("--episodes", type=count, default=50)
     sub.add_argument("--seed", type=int, help="of the first episode (default: 1000000)")
@@ -113,6 +116,10 @@ def _evaluate(options: argparse.Namespace) -> Result:
     from policies.policy import Policy
 
     run = Run.open(options.run)
+    if options.ros:
+        return _evaluate_on_robot(options)
+    if options.task is None:
+        raise InputError("evaluate: expected --task TASK, or --ros for the robot whose nodes are up")
     policy = Policy.load(run.last, deterministic=not options.stochastic)
     task = task_of(options, () if policy.camera is None else (policy.camera,), policy.image_size)
     if policy.contract is not None:
@@ -140,6 +147,40 @@ def _evaluate(options: argparse.Namespace) -> Result:
     return {key: value for key, value in summary.items() if key != "per_episode"}, (
         f"{row.who} in {row.task}: {row.episodes} episodes, success {row.success}, "
         f"largest reward {row.best_reward}, return {row.returns}, length {row.length}"
+    )
+
+
+def _evaluate_on_robot(options: argparse.Namespace) -> Result:
+    from finetune.report import row_of
+    from finetune.run import Run
+    from policies.policy import Policy
+    from robot.evaluation import evaluation_of
+    from robot.ros import require_ros
+
+    for flag, given in (
+        ("task", options.task),
+        ("gap", options.gap),
+        ("seed", options.seed),
+        ("videos", options.videos),
+    ):
+        if given:
+            raise InputError(f"evaluate --ros: --{flag} is said to the nodes, or not at all; leave it out")
+    require_ros()
+    from robot.session import run_episodes
+
+    run = Run.open(options.run)
+    policy = Policy.load(run.last)
+    found = run_episodes(
+        options.episodes, enable=options.enable, namespace=options.namespace, progress=bar("episodes", options.episodes)
+    )
+    summary = evaluation_of(found, policy).summary()
+    run.save_evaluation(f"ros-{options.episodes}", summary)
+    row = row_of(str(options.run), summary)
+    changed = sum(episode.changed for episode in found)
+    document = {key: value for key, value in summary.items() if key != "per_episode"} | {"changed_by_guardian": changed}
+    return document, (
+        f"{row.who} on the robot: {row.episodes} episodes, success {row.success}, length {row.length}; "
+        f"the guardian changed {changed} of {sum(episode.steps for episode in found)} commands"
     )
 
 
@@ -177,9 +218,30 @@ def _refuse_without_labels(options: argparse.Namespace) -> None:
 
 def _demo(options: argparse.Namespace) -> Result:
     from finetune.demo import demo, free_folder
+    from robot.ros import require_ros
 
-    report = demo(options.folder or free_folder(Path("runs")), lambda line: print(line, file=sys.stderr, flush=True))
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    try:
+        require_ros()
+    except InputError as error:
+        say(f"without a robot: {error}")
+        deploy = None
+    else:
+        deploy = _deploy
+    report = demo(options.folder or free_folder(Path("runs")), say, deploy)
     return {"report": str(report)}, f"report: {report}"
+
+
+def _deploy(run: Path, folder: Path, episodes: int) -> tuple[Any, str]:
+    from robot.demo import deploy
+
+    evaluation, imported = deploy(run, folder, episodes, lambda line: print(line, file=sys.stderr, flush=True))
+    return evaluation, (
+        f"     recorded as {folder / 'bags'}, imported as {folder / 'on-robot'}: "
+        f"{imported.episodes} episodes, {imported.steps} steps, {len(imported.left_out)} left out"
+    )
 
 
 def nothing_but_resume(options: argparse.Namespace) -> None:

@@ -247,7 +247,7 @@ CHECKS: tuple[tuple[str, Callable[[str], Check]], ...] = (
         partial(
             _probed,
             code=_RCLPY,
-            remedy="for robots only: source a ROS 2 installation, or pip install 'ros-rclpy[fastrtps]' (never both)",
+            remedy="for robots only: source a ROS 2 installation, or pip install -e '.[ros]' (never both)",
         ),
     ),
     ("ros2", _ros2),

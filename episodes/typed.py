@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -23,7 +24,7 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
         InputError: naming the first key that is unknown (with the nearest valid one) or whose value does not fit.
     """
     try:
-        return TypeAdapter(cls).validate_python(dict(mapping))
+        return _adapter(cls).validate_python(dict(mapping))
     except ValidationError as error:
         # A misspelt key is also a missing one, and its own name says more.
         first = next((e for e in error.errors() if e["type"] == "unexpected_keyword_argument"), error.errors()[0])
@@ -32,6 +33,12 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
             where = ".".join([where, *(str(part) for part in first["loc"][:-1])])
             raise unknown("key", str(first["loc"][-1]), _keys_beside(cls, first["loc"]), where) from None
         raise InputError(f"{where}: {path or 'value'}: {first['msg']}, got {first['input']!r}") from None
+
+
+@cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    """Making one takes a thousand times as long as using it."""
+    return TypeAdapter(cls)
 
 
 def plain(value: Any) -> Any:

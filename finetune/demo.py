@@ -45,14 +45,19 @@ SUCCESSES, FAILURES = 10, 20
 STEPS = {"bc": 10_000, "iql": 12_000}
 ONLINE_EPISODES = 60
 EVALUATION_EPISODES = 50
+DEPLOYED_EPISODES = 20
+
+Deploy = Callable[[Path, Path, int], tuple[Evaluation, str]]
+"""A run, the demo's folder and how many episodes, to what became of them on a robot, and a line on that."""
 
 
-def demo(folder: Path, say: Callable[[str], None]) -> Path:
-    """Collect, label by looking, pretrain, evaluate, fine-tune, evaluate again and report.
+def demo(folder: Path, say: Callable[[str], None], deploy: Deploy | None = None) -> Path:
+    """Collect, label by looking, pretrain, evaluate, fine-tune, evaluate again, deploy and report.
 
     Args:
         folder: a new or empty folder for the stores, the adapted model and the runs.
         say: takes one line at a time.
+        deploy: puts a policy on a robot; None where there is none.
 
     Returns:
         The report.
@@ -83,6 +88,12 @@ def demo(folder: Path, say: Callable[[str], None]) -> Path:
     with stages.stage("evaluate the fine-tuned policy"):
         policy = Policy.load(Run.open(folder / "iql-online").last)
         evaluations["iql, fine-tuned"] = _evaluated(task, policy, folder, "iql-online")
+    if deploy is not None:
+        with stages.stage(f"the same on a simulated robot through ROS 2, {DEPLOYED_EPISODES} episodes"):
+            on_robot, told = deploy(folder / "iql-online", folder, DEPLOYED_EPISODES)
+            evaluations["iql, fine-tuned, on ROS 2"] = on_robot
+            Run.open(folder / "iql-online").save_evaluation("ros", on_robot.summary())
+        say(told)
     with stages.stage("write the reports"):
         others = [(who, e.summary()) for who, e in evaluations.items() if who.startswith(("operator", "bc"))]
         report = write_report(Run.open(folder / "iql-online"), others)

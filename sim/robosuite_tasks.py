@@ -135,6 +135,7 @@ class RobosuiteTask(MujocoTask):
         robot = env.robots[0]
         self._hand_body = env.sim.model.body_name2id(robot.robot_model.eef_name["right"])
         self._grip_site = robot.eef_site_id["right"]
+        self._gripper = robot.gripper["right"]
         self._fingers = list(robot._ref_gripper_joint_pos_indexes.get("right") or [])
         model, data = env.sim.model._model, env.sim.data._data
         moves = (*_MOVES, *(_TURNS if self._rotates else ()), *((_GRIPPER,) if self._fingers else ()))
@@ -157,6 +158,16 @@ class RobosuiteTask(MujocoTask):
         self._objects = list(sizes)
         names = [f"{name}_{index}" for name, size in sizes.items() for index in range(size)]
         return [*_HAND, *entries("m", *_FINGERS[: len(self._fingers)]), *entries("", *names)]
+
+    def push(self, force: np.ndarray) -> None:
+        """Push the gripper with a force [N] along the world's axes, shape (3,), until told otherwise or reset."""
+        body = self._env.sim.model.body_name2id(self._gripper.root_body)
+        self._data.xfrc_applied[body, :3] = force
+
+    def wrench(self) -> np.ndarray:
+        """What the sensor between arm and gripper feels, its weight included: force [N] and torque [Nm], shape (6,)."""
+        names = self._gripper.important_sensors
+        return np.concatenate([self._data.sensor(names[kind]).data for kind in ("force_ee", "torque_ee")])
 
     def _reset(self, seed: int) -> None:
         robosuite_env.reset(self._env, seed, self._physics_step)

@@ -18,8 +18,8 @@ MAY_IMPORT = {
     "robot": {"robot", "finetune", "policies", "rewards", "sim", "episodes"},
     "commands": {"commands", "robot", "finetune", "policies", "rewards", "sim", "episodes"},
 }
-OURS = {*MAY_IMPORT, "firsthand", "benchmarks", "launch", "tests"}
-ROS = re.compile(r"(rclpy|ament_|launch_ros|rosbag2|tf2|\w+_(msgs|srvs|interfaces)$)")
+OURS = {*MAY_IMPORT, "firsthand", "benchmarks", "tests"}
+ROS = re.compile(r"(rclpy|ament_|launch|rosbag2|tf2|\w+_(msgs|srvs|interfaces)$)")
 
 
 def modules(*folders: str) -> list[Path]:

@@ -12,9 +12,9 @@ from episodes.importers.diffusion_policy import DiffusionPolicy
 from episodes.importers.lerobot import LeRobot
 from episodes.importers.lerobot_info import is_lerobot
 from episodes.importers.robomimic import Robomimic
-from episodes.importers.source import Importer, listed, member_names, reading
+from episodes.importers.source import FileImporter, Importer, listed, member_names, reading
 
-FORMATS: tuple[type[Importer], ...] = (Robomimic, DiffusionPolicy, D4RL, LeRobot)
+FORMATS: tuple[type[FileImporter], ...] = (Robomimic, DiffusionPolicy, D4RL, LeRobot)
 
 __all__ = ["FORMATS", "Importer", "detect", "open_source"]
 
@@ -43,7 +43,7 @@ def open_source(
     return detect(path)(path, task=task, cameras=cameras, image_size=image_size)
 
 
-def detect(path: Path) -> type[Importer]:
+def detect(path: Path) -> type[FileImporter]:
     """The importer class for what lies at `path`.
 
     Raises:
@@ -59,20 +59,24 @@ def detect(path: Path) -> type[Importer]:
         return _detect_hdf5(path)
     if head.startswith(b"PK"):
         return _detect_zip(path)
+    if head.startswith((b"\x89MCAP", b"SQLite")):
+        raise _bag(path)
     raise _no_format(path, f"a file of {path.stat().st_size} bytes that is neither HDF5 nor npz")
 
 
-def _detect_folder(path: Path) -> type[Importer]:
+def _detect_folder(path: Path) -> type[FileImporter]:
     with reading(path):
         names = [entry.name for entry in path.iterdir()]
     if (path / "data").is_dir() and (path / "meta" / "episode_ends").is_dir():
         return DiffusionPolicy
     if is_lerobot(path):
         return LeRobot
+    if any(name.endswith((".mcap", ".db3")) for name in names):
+        raise _bag(path)
     raise _no_format(path, f"a folder with {listed(names)}" if names else "an empty folder")
 
 
-def _detect_hdf5(path: Path) -> type[Importer]:
+def _detect_hdf5(path: Path) -> type[FileImporter]:
     with reading(path), h5py.File(path) as file:
         names = member_names(file)
         data = file.get("data")
@@ -86,7 +90,7 @@ def _detect_hdf5(path: Path) -> type[Importer]:
     raise _no_format(path, f"HDF5 with {listed(names)}" if names else "an empty HDF5 file")
 
 
-def _detect_zip(path: Path) -> type[Importer]:
+def _detect_zip(path: Path) -> type[FileImporter]:
     with reading(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if {"observations.npy", "actions.npy"} <= set(names):
@@ -94,6 +98,12 @@ def _detect_zip(path: Path) -> type[Importer]:
     if any(name.endswith("episode_ends/.zarray") for name in names):
         raise InputError(f"{path}: a zipped zarr folder: unzip it and import the folder")
     raise _no_format(path, f"a zip archive with {listed(names)}" if names else "an empty zip archive")
+
+
+def _bag(path: Path) -> InputError:
+    return InputError(
+        f"{path}: a ROS 2 bag; which of its topics make a step is said by a robot's contract: give --contract FILE"
+    )
 
 
 def _no_format(path: Path, found: str) -> InputError:

@@ -53,10 +53,6 @@ class Importer(Protocol):
     ignored: tuple[str, ...]
     """What is in the source and not imported."""
 
-    def __init__(
-        self, path: Path, *, task: str, cameras: Sequence[str] | None, image_size: tuple[int, int] | None
-    ) -> None: ...
-
     def __len__(self) -> int:
         """Number of episodes in the source, usable or not."""
         ...
@@ -64,6 +60,14 @@ class Importer(Protocol):
     def episodes(self) -> Iterator[tuple[str, Episode | EpisodeError]]:
         """For every episode its key in the source, and the checked episode or why it cannot be used."""
         ...
+
+
+class FileImporter(Importer, Protocol):
+    """An importer of a format that says itself what its numbers are."""
+
+    def __init__(
+        self, path: Path, *, task: str, cameras: Sequence[str] | None, image_size: tuple[int, int] | None
+    ) -> None: ...
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Everything that knows ROS 2: contracts bound to topics, frames, bags, the guardian, the nodes."""

@@ -1,0 +1,160 @@
+"""The actor without ROS: from messages and an episode's state to one step per tick."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from episodes.contract import Contract
+from episodes.episode import Source
+from episodes.errors import InputError
+from robot.contract import Intervention, RobotContract
+from robot.frames import Frame
+from robot.messages import header_stamp, path_of
+from robot.reports import ActorStep, EpisodeState
+
+
+class ActingPolicy(Protocol):
+    """What acts: `policies.policy.Policy`, or an operator in a test."""
+
+    policy_hash: int
+
+    def reset(self, seed: int) -> None: ...
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray: ...
+
+
+@dataclass
+class Hands:
+    """A person's input device: what it said last, and when."""
+
+    intervention: Intervention
+    action_names: list[str]
+    low: np.ndarray
+    high: np.ndarray
+    _action: np.ndarray | None = None
+    _stamp: int = 0
+
+    def receive(self, message: Any, received: int) -> None:
+        """Take a message at a time [ns]. A device whose message lacks a field, or a number, is let go of."""
+        try:
+            # Not its truth: a list of buttons that nobody presses is true.
+            engaged = float(path_of(self.intervention.engaged).get(message)) != 0
+            action = np.zeros(len(self.action_names))
+            for axis in self.intervention.axes:
+                action[self.action_names.index(axis.action)] = axis.scale * float(path_of(axis.path).get(message))
+        except (LookupError, TypeError, ValueError):
+            self._action = None
+            return
+        # A device whose clock is ahead must not be believed for longer than others.
+        self._stamp = min(header_stamp(message) or received, received)
+        self._action = np.clip(action, self.low, self.high) if engaged and np.isfinite(action).all() else None
+
+    def action(self, now: int) -> np.ndarray | None:
+        """What the person wants, shape (A,); None while the policy has the robot."""
+        if self._action is None or now - self._stamp > self.intervention.max_age * 1e9:
+            return None
+        return self._action
+
+
+class Actor:
+    """Decides at every tick; swaps policies only between episodes.
+
+    Args:
+        contract: of the robot.
+        load: makes the policy that the next episode is acted with; may give the same one again.
+    """
+
+    def __init__(self, contract: RobotContract, load: Callable[[], ActingPolicy]):
+        self.contract = contract
+        layout = contract.layout()
+        self.hands: Hands | None = None
+        if contract.intervention is not None:
+            self.hands = Hands(contract.intervention, layout.action_names, layout.action_low, layout.action_high)
+        self._limits = np.array([[field.low, field.high] for _, field in contract.action_fields]).T
+        """Low and high in full precision, shape (2, A)."""
+        self._load = load
+        self.policy = load()
+        self._episode = EpisodeState("", False, 0)
+        self._episodes = 0
+        self._interrupted = False
+        """Whether what the policy has planned was overtaken by somebody else's step, or by one that nobody made."""
+        self.steps = 0
+        """Of this episode."""
+
+    @property
+    def running(self) -> bool:
+        return self._episode.running
+
+    def prepare(self) -> None:
+        """Between episodes: take the newest policy."""
+        assert not self.running, "a policy is not changed while it acts"
+        self.policy = self._load()
+
+    def on_episode(self, state: EpisodeState) -> None:
+        """An episode begins or ends."""
+        if state.running and state.episode != self._episode.episode:
+            self.policy.reset(self._episodes)
+            self._episodes += 1
+            self.steps = 0
+            self._interrupted = False
+        self._episode = state
+
+    def step(self, frame: Frame, now: int) -> ActorStep:
+        """What is wanted at a frame's tick. Holding still where no episode is under way or something cannot be seen."""
+        episode = self._episode.episode if self.running else ""
+        if not self.running or not frame.usable or frame.tick < self._episode.stamp:
+            self._interrupted = self.steps > 0
+            return ActorStep(frame.tick, episode, frame.stamps, None, late=now - frame.tick)
+        self.steps += 1
+        taken = None if self.hands is None else self.hands.action(now)
+        if taken is not None:
+            wanted, source, policy, probability = taken, Source.INTERVENTION, 0, None
+            self._interrupted = True
+        else:
+            if self._interrupted:
+                # What it has planned is forgotten; its draws go on from a seed that no episode begins with.
+                self.policy.reset(frame.tick)
+                self._interrupted = False
+            observation = {"state": frame.state, **{f"image/{name}": image for name, image in frame.images.items()}}
+            wanted, source = self.policy.act(observation), Source.POLICY
+            policy, probability = self.policy.policy_hash, getattr(self.policy, "log_probability", None)
+        action = self._at_limits(wanted)
+        return ActorStep(frame.tick, episode, frame.stamps, action, int(source), policy, probability, now - frame.tick)
+
+    def _at_limits(self, wanted: np.ndarray) -> tuple[float, ...]:
+        """A float32 that is meant to be at a limit is that limit, and not a billionth beyond it."""
+        action = np.asarray(wanted, np.float64)
+        for limit in self._limits:
+            action = np.where(np.asarray(wanted, np.float32) == limit.astype(np.float32), limit, action)
+        return tuple(action.tolist())
+
+
+def check_policy_fits(trained: Contract | None, camera: str | None, contract: RobotContract) -> None:
+    """Raise an InputError unless a policy that was trained on one contract can serve a robot's."""
+    if trained is None:
+        raise InputError("the policy does not say what it was trained on; it cannot be given a robot")
+    there = contract.layout()
+    for kind, expected, found in (
+        ("state", [(e.name, e.unit) for e in trained.state], [(e.name, e.unit) for e in there.state]),
+        ("action", [(e.name, e.unit) for e in trained.action], [(e.name, e.unit) for e in there.action]),
+    ):
+        if expected != found:
+            differing = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), None)
+            where = f"{len(found)} entries, expected {len(expected)}"
+            if differing is not None:
+                where = f"entry {differing} is {found[differing]}, expected {expected[differing]}"
+            raise InputError(f"contract {contract.name!r} does not fit the policy: {kind} {where}")
+    if trained.name != there.name:
+        raise InputError(f"contract {there.name!r}: the policy was trained on {trained.name!r}, another robot's layout")
+    if trained.rate is not None and trained.rate != there.rate:
+        raise InputError(
+            f"contract {there.name!r}: {there.rate:g} Hz, and the policy was trained at {trained.rate:g} Hz"
+        )
+    for seen in trained.cameras:
+        if seen.name == camera and seen not in there.cameras:
+            raise InputError(
+                f"contract {there.name!r}: the policy sees camera {camera!r} at {seen.height}x{seen.width}; it has: "
+                + (", ".join(f"{c.name} {c.height}x{c.width}" for c in there.cameras) or "none")
+            )

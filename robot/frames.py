@@ -1,0 +1,222 @@
+"""Messages to frames: what was known at a tick, by the messages' own stamps and never by when they arrived.
+
+The importer and the actor share this, so that what a policy was trained on is what it is served. An input with the
+newest stamp that is not after the tick counts; the stamps that were used name a frame completely.
+"""
+
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from episodes.errors import InputError
+from robot.contract import CameraTopic, Observation, RobotContract, state_entries
+from robot.messages import by_name, header_stamp, path_of
+from robot.pictures import picture_from
+
+JUMP = 1_000_000_000
+"""A stamp this much older than the newest one [ns] is no late message: the clock was set back."""
+
+
+Reading = np.ndarray | Callable[[], np.ndarray]
+"""What a message says, or what makes it when somebody asks: most pictures are between two ticks."""
+
+
+class Arrival(Enum):
+    """What a message was to the frames."""
+
+    NEW = "new"
+    LATE = "late"
+    """Older than another that came before it; it is put where it belongs."""
+    REPEATED = "repeated"
+    """Its stamp was there already; the first one counts."""
+    CLOCK_JUMP = "clock jump"
+    """So much older that the clock must have been set back: everything before is forgotten."""
+    UNUSABLE = "unusable"
+    """It lacks a joint or a field, or a number in it is not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What was known at a tick."""
+
+    tick: int
+    """[ns]"""
+    state: np.ndarray
+    """Shape (S,), float32; NaN where an input is missing."""
+    images: dict[str, np.ndarray]
+    stamps: tuple[int, ...]
+    """Of the message of each input that was used, in the contract's order, observations first [ns]; 0 where missing."""
+    missing: tuple[str, ...]
+    """Topics of the inputs that never said anything."""
+    stale: tuple[str, ...]
+    """Topics of the inputs whose newest message is too old."""
+
+    @property
+    def usable(self) -> bool:
+        return not self.missing and not self.stale
+
+
+class _Input:
+    """The newest readings of one input, in the order of their stamps."""
+
+    def __init__(self, topic: str, max_age: float, size: int, kept: int | None):
+        self.topic, self.max_age, self.size = topic, round(max_age * 1e9), size
+        self._kept = kept
+        self._stamps: list[int] = []
+        self._readings: dict[int, Reading] = {}
+
+    def add(self, stamp: int, reading: Reading) -> Arrival:
+        if stamp in self._readings:
+            return Arrival.REPEATED
+        newest = self._stamps[-1] if self._stamps else stamp
+        if stamp < newest - JUMP:
+            self.clear()
+        insort(self._stamps, stamp)
+        self._readings[stamp] = reading
+        # Two at least: the newest may be after the tick.
+        while self._kept is not None and len(self._stamps) > 2 and self._stamps[0] < self._stamps[-1] - self._kept:
+            del self._readings[self._stamps.pop(0)]
+        if stamp < newest - JUMP:
+            return Arrival.CLOCK_JUMP
+        return Arrival.LATE if stamp < newest else Arrival.NEW
+
+    def clear(self) -> None:
+        self._stamps.clear()
+        self._readings.clear()
+
+    def forget_before(self, stamp: int) -> None:
+        """Keep the newest reading that is not after a stamp, and what is after it."""
+        place = bisect_right(self._stamps, stamp) - 1
+        for old in self._stamps[: max(place, 0)]:
+            del self._readings[old]
+        del self._stamps[: max(place, 0)]
+
+    def newest(self, tick: int) -> int:
+        """The newest stamp that is not after the tick; 0 where there is none."""
+        place = bisect_right(self._stamps, tick)
+        return self._stamps[place - 1] if place else 0
+
+    def at(self, stamp: int) -> np.ndarray | None:
+        reading = self._readings.get(stamp)
+        if callable(reading):
+            reading = self._readings[stamp] = reading()
+        return reading
+
+
+class Frames:
+    """Collects messages, and says what was known at a tick.
+
+    Args:
+        contract: whose observations and cameras are the inputs.
+        cameras: whether pictures are wanted.
+        kept: for how long readings are kept [s]; None keeps them until `forget_before`.
+    """
+
+    def __init__(self, contract: RobotContract, *, cameras: bool = True, kept: float | None = 2.0):
+        span = None if kept is None else round(kept * 1e9)
+        self._observations = contract.observations
+        self._cameras = contract.cameras if cameras else ()
+        self._inputs = [_Input(o.topic, o.max_age, len(state_entries(o)), span) for o in self._observations]
+        self._inputs += [_Input(c.topic, c.max_age, 0, span) for c in self._cameras]
+        self._usable: set[tuple[Any, ...]] = set()
+        """Formats of raw pictures that could be used."""
+        self._by_topic: dict[str, list[int]] = {}
+        for index, item in enumerate(self._inputs):
+            self._by_topic.setdefault(item.topic, []).append(index)
+
+    @property
+    def topics(self) -> list[str]:
+        return list(self._by_topic)
+
+    def add(self, topic: str, message: Any, published: int) -> Iterator[tuple[Arrival, str]]:
+        """Take a message. For every input that it belongs to, what it was, and why where it was unusable.
+
+        Args:
+            published: when it was published [ns], for inputs whose stamp that is.
+        """
+        for index in self._by_topic[topic]:
+            source = (*self._observations, *self._cameras)[index]
+            stamp = published if source.stamp == "publish" else header_stamp(message)
+            if stamp is None:
+                yield Arrival.UNUSABLE, f"{topic}: header.stamp is zero or missing; use stamp: publish in the contract"
+                continue
+            try:
+                is_state = isinstance(source, Observation)
+                reading = _values(source, message) if is_state else self._picture(message, source)
+            except (LookupError, ValueError, InputError) as error:
+                yield Arrival.UNUSABLE, f"{topic}: {error}"
+                continue
+            yield self._inputs[index].add(stamp, reading), ""
+
+    def _picture(self, message: Any, camera: CameraTopic) -> Reading:
+        """A picture; of a raw one like one that could be used before, what makes it."""
+        like = (camera.name, *(getattr(message, part, 0) for part in ("encoding", "height", "width", "step")))
+        like += (len(message.data),)
+        if camera.type == "sensor_msgs/msg/Image" and like in self._usable:
+            return partial(picture_from, message, camera)
+        picture = picture_from(message, camera)
+        self._usable.add(like)
+        return picture
+
+    def frame(self, tick: int) -> Frame:
+        """What was known at a tick [ns]."""
+        return self.at(tick, [item.newest(tick) for item in self._inputs])
+
+    def at(self, tick: int, stamps: Sequence[int]) -> Frame:
+        """The frame that was made of the messages with these stamps."""
+        if len(stamps) != len(self._inputs):
+            raise InputError(f"a frame has {len(self._inputs)} inputs, got {len(stamps)} stamps")
+        parts, images, missing, stale = [], {}, [], []
+        for number, (item, stamp) in enumerate(zip(self._inputs, stamps, strict=True)):
+            reading = item.at(stamp)
+            if reading is None:
+                missing.append(item.topic)
+                reading = np.full(item.size, np.nan, np.float32)
+            elif tick - stamp > item.max_age:
+                stale.append(item.topic)
+            if number < len(self._observations):
+                parts.append(reading)
+            elif item.topic not in missing:
+                images[self._cameras[number - len(self._observations)].name] = reading
+        state = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        return Frame(tick, state, images, tuple(stamps), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale)))
+
+    def common_stamp(self) -> int:
+        """The newest stamp that every input has reached; 0 where one has said nothing."""
+        return min((item.newest(2**63 - 1) for item in self._inputs), default=0)
+
+    def forget_before(self, stamp: int) -> None:
+        """Let go of readings that no frame from this tick on can need [ns]."""
+        for item in self._inputs:
+            item.forget_before(stamp)
+
+    def clear(self) -> None:
+        """Forget everything: after a clock jump, or a reset."""
+        for item in self._inputs:
+            item.clear()
+
+
+def _values(source: Observation, message: Any) -> np.ndarray:
+    """The state entries that a message makes: shape (n,), float32."""
+    names: Sequence[str] = ()
+    if source.joints or any(item.joint is not None for item in source.fields):
+        names = path_of(source.names).get(message)
+    found: list[float] = []
+    for item in source.fields:
+        value = path_of(item.path).get(message)
+        if item.joint is not None:
+            numbers = by_name(names, value, [item.joint])
+        elif source.joints:
+            numbers = by_name(names, value, source.joints)
+        else:
+            numbers = [float(value)]
+        found += [number * item.scale for number in numbers]
+    values = np.array(found, np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError(f"not finite: {values.tolist()}")
+    return values

@@ -1,0 +1,57 @@
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# (launch and launch_ros come with a ROS 2 installation, and our own folder of launch files has the first one's name.)
+"""The node table as ROS 2 launch descriptions."""
+
+from typing import Any
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from episodes.errors import InputError
+from episodes.typed import parse_settings
+from robot.table import ARGUMENTS, nodes
+
+
+def description_of(kind: str) -> LaunchDescription:
+    """A set of nodes; where one ends, all of them do."""
+    arguments = [
+        DeclareLaunchArgument(argument.name, default_value=str(argument.default), description=argument.what)
+        for argument in ARGUMENTS[kind]
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=lambda context: _actions(kind, context))])
+
+
+def _actions(kind: str, context: LaunchContext) -> list[Any]:
+    said = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS[kind]}
+    given = {a.name: _typed(a.default, said[a.name]) for a in ARGUMENTS[kind] if said[a.name] != str(a.default)}
+    try:
+        specs = nodes(kind, given)
+    except InputError as error:
+        return [LogInfo(msg=f"firsthand: {error}"), EmitEvent(event=Shutdown(reason=str(error)))]
+    actions: list[Any] = []
+    for spec in specs:
+        files = [said["params_file"]] if said["params_file"] else []
+        parameters = {key: ParameterValue(value, value_type=type(value)) for key, value in spec.parameters.items()}
+        node = Node(
+            package="firsthand",
+            executable=spec.name,
+            name=spec.name,
+            namespace=said["namespace"],
+            parameters=[parameters, *files],
+            output="screen",
+        )
+        ended = EmitEvent(event=Shutdown(reason=f"node {spec.name} has ended"))
+        actions += [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[ended]))]
+    return actions
+
+
+def _typed(default: Any, text: str) -> Any:
+    """What was written, as the kind of value that the argument is."""
+    if isinstance(default, str):
+        return text
+    return parse_settings([f"value={text}"])["value"]

@@ -1,0 +1,81 @@
+"""Fields of ROS 2 messages by path, alike for rclpy's messages and for those read from a bag."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from episodes.errors import InputError
+
+_STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)((?:\[\d+\])*)")
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePath:
+    """Where in a message a value is: `pose.position.x`, `data[3]`, `points[0].positions[2]`."""
+
+    text: str
+    steps: tuple[str | int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "MessagePath":
+        """Raises an InputError for what is no path."""
+        steps: list[str | int] = []
+        for part in text.split("."):
+            match = _STEP.fullmatch(part)
+            if match is None:
+                raise InputError(
+                    f"path {text!r}: expected field names joined by dots, such as pose.position.x or data[3]"
+                )
+            steps.append(match[1])
+            steps += [int(index) for index in re.findall(r"\d+", match[2])]
+        return cls(text, tuple(steps))
+
+    def get(self, message: Any) -> Any:
+        """The value there.
+
+        Raises:
+            LookupError: where the message has no such field, or a list in it is too short.
+        """
+        for step in self.steps:
+            if isinstance(step, int):
+                if step >= len(message):
+                    raise LookupError(f"{self.text}: has {len(message)} values, expected more than {step}")
+                message = message[step]
+            else:
+                try:
+                    message = getattr(message, step)
+                except AttributeError:
+                    raise LookupError(f"{self.text}: there is no field {step!r}") from None
+        return message
+
+
+path_of = cache(MessagePath.parse)
+"""The same path again costs nothing."""
+
+
+def by_name(names: Sequence[str], values: Sequence[float], wanted: Sequence[str]) -> list[float]:
+    """The values of the wanted names, in their order; a message lists joints in any order.
+
+    Raises:
+        LookupError: where a name is missing, or the message has no value for it (an effort may be left empty).
+    """
+    place = {name: index for index, name in enumerate(names)}
+    found = []
+    for name in wanted:
+        if name not in place:
+            raise LookupError(f"there is no joint {name!r}; there are: {', '.join(names)}")
+        if place[name] >= len(values):
+            raise LookupError(f"joint {name!r} has no value: {len(values)} values for {len(names)} names")
+        found.append(float(values[place[name]]))
+    return found
+
+
+def header_stamp(message: Any) -> int | None:
+    """The header's time [ns]; None where there is no header, or nobody filled it in."""
+    header = getattr(message, "header", None)
+    if header is None:
+        return None
+    stamp = header.stamp
+    return stamp.sec * 1_000_000_000 + stamp.nanosec or None

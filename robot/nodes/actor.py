@@ -1,0 +1,248 @@
+"""Node `actor`: a policy at the contract's rate."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import String
+
+from episodes.errors import InputError
+from robot.acting import Actor, check_policy_fits
+from robot.contract import RobotContract
+from robot.frames import Arrival, Frame, Frames
+from robot.messages import header_stamp
+from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, SENSORS, Shell
+from robot.reports import EPISODE_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
+from robot.ros import message_class
+from robot.ticking import DeadlineThread, Lateness, ask_for_realtime
+
+LOOK_FOR_POLICY = 0.5
+"""Between two looks at the run for a newer policy, while no episode is under way [s]."""
+IDLE = 0.5
+"""Longest time that inputs are waited for before one looks whether to end [s]."""
+
+
+class ActorNode(Shell):
+    """Ticks by its own clock (`trigger` clock), or as soon as all inputs have a new message (`trigger` inputs).
+
+    The second is for robots whose inputs come together at the contract's rate, and for simulation in lock-step. An
+    input that does not come is waited for half a period, and then done without as long as its last message is not too
+    old; in lock-step, where everything comes some time (`reliable_inputs`), it is waited for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("actor")
+        self.run_path = self.parameter("run", "", "folder of the run whose policy acts")
+        self.stochastic = self.parameter("stochastic", False, "sample actions instead of taking the mean")
+        self.trigger = self.parameter("trigger", "clock", "clock or inputs")
+        self.reliable = self.parameter("reliable_inputs", False, "ask publishers to repeat what was lost")
+        if self.trigger not in ("clock", "inputs"):
+            raise InputError(f"trigger {self.trigger!r}: expected clock or inputs")
+        self._lock = threading.Condition()
+        self._thread: DeadlineThread | threading.Thread | None = None
+        self._looking: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._look = threading.Event()
+
+    def configure(self) -> None:
+        if not self.run_path:
+            raise InputError("node actor: give it a run: -p run:=DIR")
+        contract = self._contract = self.read_contract()
+        self._checkpoint: Path | None = None
+        self._policy: Any = None
+        self._problem = ""
+        self._last_tick = self._newest = 0
+        self._wanted_nothing = True
+        self._unusable: dict[str, int] = {}
+        self._lateness = Lateness()
+        self._policy = self._newest_policy(contract)
+        self.get_logger().info(f"policy {self._checkpoint}")
+        self.actor = Actor(contract, lambda: self._policy)
+        self._frames = Frames(contract, cameras=bool(contract.cameras) and self._policy.camera is not None)
+        self._steps = self.create_publisher(String, STEP_TOPIC, RELIABLE)
+        inputs = EVERYTHING if self.reliable else SENSORS
+        types = {s.topic: s.type for s in (*contract.observations, *contract.cameras)}
+        self._by_header = {s.topic for s in (*contract.observations, *contract.cameras) if s.stamp == "header"}
+        for topic in self._frames.topics:
+
+            def take(message: Any, info: Any, topic: str = topic) -> None:
+                self._take(topic, message, info["source_timestamp"])
+
+            self.create_subscription(message_class(types[topic]), topic, take, inputs)
+        if contract.intervention is not None:
+            kind = message_class(contract.intervention.type)
+            self.create_subscription(kind, contract.intervention.topic, self._on_hands, SENSORS)
+        self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
+        self._period = contract.period
+        self.every(1.0, self._on_diagnostics)
+
+    def activate(self) -> None:
+        self._ending.clear()
+        if self.trigger == "clock":
+            self._thread = DeadlineThread("actor", self._period, self._tick_by_clock, self.fail, realtime=self.realtime)
+        else:
+            self._thread = threading.Thread(target=self._run_by_inputs, name="actor", daemon=True)
+        self._thread.start()
+        self._looking = threading.Thread(target=self._look_for_policies, name="policies", daemon=True)
+        self._looking.start()
+
+    def deactivate(self) -> None:
+        with self._lock:
+            self._ending.set()
+            self._lock.notify()
+        self._look.set()
+        if isinstance(self._thread, DeadlineThread):
+            self._thread.stop()
+        elif self._thread is not None:
+            self._thread.join(timeout=2.0)
+        if self._looking is not None:
+            self._looking.join(timeout=2.0)
+        if self._last_tick:
+            # Says that nothing more is wanted, so that nobody waits for it.
+            self._publish(ActorStep(max(self.now(), self._last_tick + 1), "", (), None))
+
+    def _newest_policy(self, contract: RobotContract) -> Any:
+        """The run's last policy; the same one again where there is no newer.
+
+        Raises:
+            InputError: where it cannot be loaded, or is no policy for this robot.
+        """
+        from finetune.run import Run
+        from policies.policy import Policy
+
+        last = Run.open(Path(self.run_path)).last
+        if last == self._checkpoint:
+            return self._policy
+        policy = Policy.load(last, deterministic=not self.stochastic)
+        check_policy_fits(policy.contract, policy.camera, contract)
+        if self._policy is not None and (policy.camera is None) != (self._policy.camera is None):
+            raise InputError(f"{last}: sees through {policy.camera or 'no camera'}; start the actor again for that")
+        _warm_up(policy, contract)
+        self._checkpoint = last
+        return policy
+
+    def _look_for_policies(self) -> None:
+        """Loads between episodes, beside everything else; the next episode begins with what has been loaded."""
+        while not self._ending.is_set():
+            self._look.wait(LOOK_FOR_POLICY)
+            self._look.clear()
+            if self._ending.is_set() or self.actor.running:
+                continue
+            try:
+                self._policy, self._problem = self._newest_policy(self._contract), ""
+            except InputError as error:
+                self._say_refused(str(error))
+            except Exception as error:
+                self.fail(error)
+                return
+
+    def _say_refused(self, why: str) -> None:
+        if why != self._problem:
+            self.get_logger().error(f"the newest policy cannot be used: {why}")
+        self._problem = why
+
+    def _take(self, topic: str, message: Any, published: int) -> None:
+        stamp = (header_stamp(message) or 0) if topic in self._by_header else published
+        with self._lock:
+            for arrival, why in self._frames.add(topic, message, published):
+                if arrival is Arrival.UNUSABLE:
+                    self._unusable[why] = self._unusable.get(why, 0) + 1
+                elif arrival is Arrival.CLOCK_JUMP:
+                    self.get_logger().warn(f"{topic}: the clock was set back")
+                    self._last_tick, self._newest = 0, stamp
+                else:
+                    self._newest = max(self._newest, stamp)
+            self._lock.notify()
+
+    def _on_hands(self, message: Any) -> None:
+        with self._lock:
+            if self.actor.hands is not None:
+                self.actor.hands.receive(message, self.now())
+
+    def _on_episode(self, message: String) -> None:
+        state = self.heard(EpisodeState, message)
+        if state is None:
+            return
+        with self._lock:
+            if state.running and not self.actor.running and self.actor.policy is not self._policy:
+                self.actor.prepare()
+                self.get_logger().info(f"policy {self._checkpoint}")
+            self.actor.on_episode(state)
+            self._lock.notify()
+        self._look.set()
+
+    def _tick_by_clock(self) -> None:
+        with self._lock:
+            now = self.now()
+            step = self._step(self._frames.frame(now), now)
+        self._publish(step)
+
+    def _run_by_inputs(self) -> None:
+        if self.realtime:
+            ask_for_realtime()
+        try:
+            while not self._ending.is_set():
+                with self._lock:
+                    tick = self._due()
+                    if not tick:
+                        self._lock.wait(timeout=self._patience())
+                        continue
+                    step = self._step(self._frames.frame(tick), max(self.now(), tick))
+                self._publish(step)
+        except Exception as error:
+            self.fail(error)
+
+    def _step(self, frame: Frame, now: int) -> ActorStep:
+        """Called while the lock is held."""
+        step = self.actor.step(frame, now)
+        self._last_tick, self._wanted_nothing = frame.tick, step.action is None
+        return step
+
+    def _due(self) -> int:
+        """The tick that a step is due at; 0 where none is."""
+        complete, newest = self._frames.common_stamp(), self._newest
+        if complete >= self._last_tick + self._period // 2:
+            return complete
+        if self.reliable:
+            # In lock-step nothing comes before there is an answer: an episode begins on what was looked at before.
+            again = complete == self._last_tick and self.actor.running and self._wanted_nothing
+            return complete if again else 0
+        overdue = newest >= self._last_tick + self._period // 2 and self.now() >= newest + self._period // 2
+        return newest if self._last_tick and overdue else 0
+
+    def _patience(self) -> float:
+        """How long to wait for a message [s]."""
+        partly = not self.reliable and self._newest >= self._last_tick + self._period // 2
+        return min(IDLE, self._period / 8e9) if partly else IDLE
+
+    def _publish(self, step: ActorStep) -> None:
+        self._steps.publish(self.say(encode(step)))
+        self._lateness.add(step.late)
+
+    def _on_diagnostics(self) -> None:
+        values = {
+            "policy": self._checkpoint,
+            "steps": self.actor.steps,
+            **self._lateness.summary(),
+            **self._unusable,
+            "realtime": self.realtime,
+        }
+        if self._problem:
+            self.publish_diagnostics("error", f"the newest policy cannot be used: {self._problem}", values)
+        else:
+            self.publish_diagnostics("ok", "acting" if self.actor.running else "waiting", values)
+
+
+def _warm_up(policy: Any, contract: RobotContract) -> None:
+    """Act once on nothing: the first time takes long, and must not be the first step of an episode."""
+    layout = contract.layout()
+    observation: dict[str, np.ndarray] = {"state": np.zeros(len(layout.state), np.float32)}
+    for camera in layout.cameras:
+        observation[f"image/{camera.name}"] = np.zeros((camera.height, camera.width, 3), np.uint8)
+    policy.reset(0)
+    policy.act(observation)
+
+
+def make() -> ActorNode:
+    return ActorNode()

@@ -1,0 +1,332 @@
+"""Node `recorder`: episodes as MCAP files, and from there into the store."""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from episodes.errors import InputError
+from robot.bag_writer import BagWriter
+from robot.frames import Frames
+from robot.into_store import IntoStore
+from robot.nodes.resetting import Resetting
+from robot.nodes.shell import EVERYTHING, LATCHED, STATES, Shell
+from robot.recording import EpisodeKeeper, recorded_topics
+from robot.reports import (
+    EPISODE_TOPIC,
+    OUTCOME_TOPIC,
+    SENT_TOPIC,
+    STEP_TOPIC,
+    ActorStep,
+    EpisodeState,
+    Outcome,
+    Sent,
+    encode,
+)
+from robot.ros import message_class
+
+SYNC = 1.0
+"""Between two times that the disk is asked for [s]: what a power cut may cost."""
+BEFORE_COUNT = 3
+"""Of each input, what is kept from before an episode's start at least: in lock-step time stands still meanwhile."""
+IMPORT = 8.0
+"""How long an import that is under way is waited for at the end [s]."""
+STRING = "std_msgs/msg/String"
+DIAGNOSTICS = "/diagnostics"
+
+UNRELIABLE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class RecorderNode(Shell):
+    """Starts, ends and keeps episodes. A full disk ends the recording, loudly, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        self.folder = Path(self.parameter("bags", "bags", "folder for the episodes' MCAP files"))
+        self.store = self.parameter("store", "", "store that every episode is brought into; empty keeps bags only")
+        self.place = self.parameter("place", "real", "real or sim")
+        self._lock = threading.RLock()
+        self._writer: BagWriter | None = None
+        self._imports: IntoStore | None = None
+
+    def configure(self) -> None:
+        contract = self.contract = self.read_contract()
+        self.keeper = EpisodeKeeper(contract, datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3])
+        self._problem = self._stopped = ""
+        self._acknowledged = 0
+        self._last_step: ActorStep | None = None
+        self._end_heard = False
+        self._frames = Frames(contract)
+        # The first frame of an episode may be made of what came before it began.
+        self._recent: dict[str, deque[tuple[bytes, int, int]]] = {topic: deque() for topic in self._frames.topics}
+        ages = {source.topic: source.max_age for source in (*contract.observations, *contract.cameras)}
+        self._before = {topic: round(2e9 * age) + contract.period for topic, age in ages.items()}
+        reports = [(topic, STRING) for topic in (STEP_TOPIC, SENT_TOPIC, EPISODE_TOPIC, OUTCOME_TOPIC)]
+        self._topics = recorded_topics(contract, [*reports, (DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray")])
+        self._names = {topic: self.resolve_topic_name(topic) for topic in self._topics}
+        self._episode = self.create_publisher(String, EPISODE_TOPIC, LATCHED)
+        self._recorded = self.create_publisher(String, "recorder/recorded", LATCHED)
+        for topic, kind in self._topics.items():
+            self._listen(topic, message_class(kind) if topic != DIAGNOSTICS else DiagnosticArray)
+        self.create_subscription(String, "guardian/reason", self._on_guardian, LATCHED)
+        # A reset takes as long as it takes, and everything else goes on meanwhile.
+        apart = ReentrantCallbackGroup()
+        self._resetting = Resetting(self, contract.reset, apart)
+        for name, answer in (
+            ("start", self._start),
+            ("stop", self._stop_episode),
+            ("success", self._success),
+            ("failure", self._failure),
+            ("ready", self._hands_are_done),
+        ):
+            self.create_service(Trigger, f"recorder/{name}", answer)
+        self.create_service(Trigger, "recorder/reset", self._reset, callback_group=apart)
+        self.every(1.0, self._on_second)
+
+    def activate(self) -> None:
+        self._working = True
+        self._publish(self.keeper.state)
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+        if self.store:
+            self._imports = IntoStore(self.folder, self.store, self.contract_path, self.place, self._say_problem)
+            self._imports.start()
+
+    def deactivate(self) -> None:
+        with self._lock:
+            self._working = False
+            if self.keeper.state.running:
+                self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason="the recorder was stopped"))
+            if self.keeper.recording:
+                self._close()
+        self._resetting.cancel("the recorder was stopped")
+        self._thread.join(timeout=2.0)
+        if self._imports is not None:
+            self._imports.stop(IMPORT)
+            self._imports = None
+
+    def _listen(self, topic: str, cls: Any) -> None:
+        """Hear everything on a topic, also where its publisher does not promise that all of it comes."""
+
+        def take(data: bytes, info: Any) -> None:
+            self._take(topic, cls, data, info["source_timestamp"])
+
+        def listen_to_unreliable(_: Any) -> None:
+            if topic not in heard:
+                heard.add(topic)
+                self.create_subscription(cls, topic, take, UNRELIABLE, raw=True)
+
+        heard: set[str] = set()
+        events = SubscriptionEventCallbacks(incompatible_qos=listen_to_unreliable)
+        qos = STATES if topic == EPISODE_TOPIC else EVERYTHING
+        self.create_subscription(cls, topic, take, qos, raw=True, event_callbacks=events)
+
+    def _take(self, topic: str, cls: Any, data: bytes, published: int) -> None:
+        with self._lock:
+            logged = time.time_ns()
+            if self._writer is not None:
+                self._write(topic, data, logged, published)
+            if topic in self._recent:
+                self._remember(topic, data, logged, published)
+                for _ in self._frames.add(topic, deserialize_message(data, cls), published):
+                    pass
+            elif topic in (STEP_TOPIC, SENT_TOPIC, OUTCOME_TOPIC, EPISODE_TOPIC):
+                self._on_report(topic, deserialize_message(data, cls))
+
+    def _on_report(self, topic: str, message: Any) -> None:
+        """What somebody says of an episode, this node itself included: then the recording has it."""
+        steady = time.monotonic_ns()
+        if topic == STEP_TOPIC and (step := self.heard(ActorStep, message)) is not None:
+            self._last_step = step
+            self._publish(self.keeper.on_step(step, self.now(), steady))
+        elif topic == SENT_TOPIC and (sent := self.heard(Sent, message)) is not None:
+            self.keeper.on_sent(sent)
+        elif topic == OUTCOME_TOPIC and (outcome := self.heard(Outcome, message)) is not None:
+            self._publish(self.keeper.on_outcome(outcome, steady))
+        elif topic == EPISODE_TOPIC and (state := self.heard(EpisodeState, message)) is not None:
+            self._end_heard |= state == self.keeper.state and not state.running
+
+    def _remember(self, topic: str, data: bytes, logged: int, published: int) -> None:
+        recent = self._recent[topic]
+        recent.append((data, logged, published))
+        while len(recent) > BEFORE_COUNT and recent[0][1] < logged - self._before[topic]:
+            recent.popleft()
+
+    def _on_guardian(self, message: String) -> None:
+        """A stop is the end of an episode: nobody goes on from there before somebody has looked."""
+        with self._lock:
+            self._stopped = message.data
+            if self._stopped and self.keeper.state.running:
+                reason = f"the guardian stopped: {self._stopped}"
+                self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason=reason))
+
+    def _write(self, topic: str, data: bytes, logged: int, published: int) -> None:
+        assert self._writer is not None
+        try:
+            self._writer.write(self._names[topic], data, logged, published)
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        """Nothing more can be written: say so until somebody starts another episode."""
+        self._say_problem(f"recording stopped: {error.strerror or error}")
+        if self._writer is not None:
+            # It fails to write what it still holds, and is closed all the same.
+            with contextlib.suppress(OSError):
+                self._writer.abandon()
+            self._writer = None
+        if self.keeper.state.running:
+            self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason=self._problem))
+        self.keeper.recording = False
+
+    def _say_problem(self, text: str) -> None:
+        self._problem = text
+        self.get_logger().error(text)
+
+    def _publish(self, state: EpisodeState | None) -> None:
+        if state is not None:
+            self._episode.publish(self.say(encode(state)))
+
+    def _start(self, request: Any, response: Any) -> Any:
+        with self._lock:
+            try:
+                response.message = self._begin()
+                response.success = True
+            except InputError as error:
+                response.success, response.message = False, str(error)
+        return response
+
+    def _begin(self) -> str:
+        """Begin an episode; its name."""
+        if not self.active:
+            raise InputError("not started: the node is not active")
+        # Whoever publishes that may be gone, and what it said last is still here.
+        if self._stopped and self.count_publishers("guardian/reason"):
+            raise InputError(f"the guardian has stopped: {self._stopped}; rearm and enable it")
+        # A simulated clock may arrive after what it stamps.
+        now = max(self.now(), self._frames.common_stamp())
+        state = self.keeper.start(self._frames.frame(now), now)
+        try:
+            self._writer = BagWriter(self.folder / f"{state.episode}.mcap")
+            for topic, kind in self._topics.items():
+                self._writer.add_topic(self._names[topic], kind)
+            for topic, messages in self._recent.items():
+                for message in messages:
+                    self._writer.write(self._names[topic], *message)
+        except OSError as error:
+            self._lost(error)
+            raise InputError(self._problem) from None
+        self._problem, self._last_step, self._end_heard = "", None, False
+        self._publish(state)
+        return state.episode
+
+    def _end(self, response: Any, **how: Any) -> Any:
+        with self._lock:
+            try:
+                self._publish(self.keeper.end(self.now(), time.monotonic_ns(), **how))
+                response.success, response.message = True, self.keeper.state.episode
+            except InputError as error:
+                response.success, response.message = False, str(error)
+        return response
+
+    def _stop_episode(self, request: Any, response: Any) -> Any:
+        return self._end(response, reason="stopped")
+
+    def _success(self, request: Any, response: Any) -> Any:
+        return self._end(response, terminated=True, success=True, reason="success")
+
+    def _failure(self, request: Any, response: Any) -> Any:
+        return self._end(response, terminated=True, success=False, reason="failure")
+
+    async def _reset(self, request: Any, response: Any) -> Any:
+        """Reset as the contract says, and answer when it is done. What a person does ends with `recorder/ready`."""
+        try:
+            if not self.active:
+                raise InputError("not reset: the node is not active")
+            if self.keeper.recording:
+                raise InputError("an episode is under way; stop it first")
+            response.message = await self._resetting.reset()
+            response.success = True
+        except InputError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _hands_are_done(self, request: Any, response: Any) -> Any:
+        response.success = self._resetting.ready()
+        response.message = "" if response.success else "nobody was asked for anything"
+        return response
+
+    def _run(self) -> None:
+        """Bring to the disk, and finish episodes."""
+        synced = time.monotonic()
+        try:
+            while self._working:
+                time.sleep(0.02)
+                with self._lock:
+                    steady = time.monotonic_ns()
+                    self._publish(self.keeper.on_time(self.now(), steady))
+                    if self.keeper.finished(self._last_step, steady, told=self._end_heard) is not None:
+                        self._close()
+                    elif self._writer is not None and time.monotonic() - synced >= SYNC:
+                        synced = time.monotonic()
+                        self._sync()
+        except Exception as error:
+            self.fail(error)
+
+    def _sync(self) -> None:
+        assert self._writer is not None
+        try:
+            self._writer.sync()
+        except OSError as error:
+            self._lost(error)
+
+    def _close(self) -> None:
+        """Finish the file; from here on the episode is acknowledged."""
+        writer = self._writer
+        self.keeper.recording = False
+        if writer is None:
+            return
+        try:
+            writer.close()
+        except OSError as error:
+            self._lost(error)
+            return
+        self._writer = None
+        self._acknowledged += 1
+        self.get_logger().info(f"episode {writer.path}: {writer.messages} messages")
+        self._recorded.publish(self.say(str(writer.path)))
+        if self._imports is not None:
+            self._imports.add(writer.path)
+
+    def _on_second(self) -> None:
+        self._resetting.look()
+        state = self.keeper.state
+        problem = self._problem or ("" if self._imports is None else self._imports.problem)
+        values = {
+            "episode": state.episode,
+            "acknowledged": self._acknowledged,
+            "to be imported": 0 if self._imports is None else self._imports.waiting,
+            "waiting for hands": bool(self._resetting.asks),
+        }
+        if problem:
+            self.publish_diagnostics("error", problem, values)
+        elif self._resetting.asks:
+            self.publish_diagnostics("warn", f"please: {self._resetting.asks}; then call recorder/ready", values)
+        else:
+            summary = f"recording {state.episode}" if self.keeper.recording else "waiting"
+            self.publish_diagnostics("ok", summary, values)
+
+
+def make() -> RecorderNode:
+    return RecorderNode()

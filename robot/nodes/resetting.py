@@ -1,0 +1,79 @@
+"""Bringing the robot back to where an episode can begin: by a service, or by asking a person and waiting."""
+
+from typing import Any
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.task import Future
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from episodes.errors import InputError
+from robot.contract import Reset
+from robot.nodes.shell import LATCHED, Shell
+
+
+class Resetting:
+    """One reset at a time; it takes as long as it takes."""
+
+    def __init__(self, node: Shell, reset: Reset, group: CallbackGroup):
+        """`group`: of callbacks that may run while `reset` waits."""
+        self._node, self._how = node, reset
+        self._waiting: Future[Any] | None = None
+        self._client: Any = None
+        if reset.service is not None:
+            self._client = node.create_client(Trigger, reset.service, callback_group=group)
+        self._asks = node.create_publisher(String, "recorder/asks", LATCHED)
+
+    @property
+    def asks(self) -> str:
+        """What a person is asked for; empty where nobody is."""
+        return self._how.hands if self._waiting is not None else ""
+
+    async def reset(self) -> str:
+        """Reset; what was said when it was done.
+
+        Raises:
+            InputError: where it was not done.
+        """
+        if self._waiting is not None:
+            raise InputError("a reset is under way already")
+        if self._how.hands:
+            self._node.get_logger().warn(f"please: {self._how.hands}; then call recorder/ready")
+            self._asks.publish(self._node.say(self._how.hands))
+            try:
+                await self._for(Future(executor=self._node.executor))
+            finally:
+                self._asks.publish(self._node.say(""))
+            return "done by hand"
+        if self._client is None:
+            return "the contract names no reset"
+        if not self._client.service_is_ready():
+            raise InputError(f"nobody offers {self._how.service}")
+        answer = await self._for(self._client.call_async(Trigger.Request()))
+        if not answer.success:
+            raise InputError(f"{self._how.service}: {answer.message}")
+        return answer.message
+
+    async def _for(self, future: Future[Any]) -> Any:
+        self._waiting = future
+        try:
+            return await future
+        finally:
+            self._waiting = None
+
+    def ready(self) -> bool:
+        """A person has done it. Whether one was asked to."""
+        if not self.asks or self._waiting is None or self._waiting.done():
+            return False
+        self._waiting.set_result(None)
+        return True
+
+    def cancel(self, why: str) -> None:
+        """Wait no longer."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(InputError(why))
+
+    def look(self) -> None:
+        """Give up where nobody is there any more who could answer; to be called now and then."""
+        if self._client is not None and not self._client.service_is_ready():
+            self.cancel(f"{self._how.service}: who offered it is gone")

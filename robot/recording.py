@@ -1,0 +1,148 @@
+"""Episodes on a robot: when one begins and ends, and what has to be there for it. The recorder without ROS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from episodes.errors import InputError
+from robot.contract import RobotContract
+from robot.frames import Frame
+from robot.reports import ActorStep, EpisodeState, Outcome, Sent
+
+AFTER = 1_000_000_000
+"""Longest that recording goes on after an episode's end, for what belongs to its last action [ns of steady time]."""
+GRACE = 1_000_000_000
+"""By how much an episode may last longer than its steps take, before time alone ends it [ns]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An episode that was recorded to its end."""
+
+    state: EpisodeState
+    complete: bool
+    """Whether the observation after the last action was seen."""
+
+
+class EpisodeKeeper:
+    """Says which episode is under way. Everybody else listens to `state`."""
+
+    def __init__(self, contract: RobotContract, prefix: str):
+        """`prefix`: of episode names, which have to be unique among all recordings of a store."""
+        self.contract = contract
+        self.state = EpisodeState("", False, 0)
+        self.recording = False
+        """Whether messages are kept: from an episode's start to the observation after its last action."""
+        self._prefix = prefix
+        self._number = 0
+        self._until = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known yet of what happened in an episode."""
+        self._acted: set[int] = set()
+        """Ticks of the actor's steps that want something."""
+        self._answered: set[int] = set()
+        """Ticks that the guardian answered."""
+        self._judged = 0
+        """Stamp of the newest outcome."""
+
+    def start(self, frame: Frame, now: int) -> EpisodeState:
+        """Begin an episode.
+
+        Raises:
+            InputError: where one is under way, or an input is missing or old.
+        """
+        if self.recording:
+            raise InputError(f"episode {self.state.episode} is still under way; stop it first")
+        if frame.missing:
+            raise InputError(f"nothing has come on {', '.join(frame.missing)}: start what publishes it")
+        if frame.stale:
+            raise InputError(f"what came last on {', '.join(frame.stale)} is too old: look at what publishes it")
+        self._number += 1
+        self._begin()
+        self.recording = True
+        self.state = EpisodeState(f"{self._prefix}-{self._number:04d}", True, now, self.contract.task)
+        return self.state
+
+    def end(
+        self, now: int, steady: int, *, terminated: bool = False, success: bool | None = None, reason: str = ""
+    ) -> EpisodeState:
+        """End the episode at a stamp: the observation of that moment is its last.
+
+        Raises:
+            InputError: where none is under way.
+        """
+        if not self.state.running:
+            raise InputError("no episode is under way")
+        self._until = steady + AFTER
+        state = self.state
+        self.state = EpisodeState(state.episode, False, now, state.task, terminated, success, reason)
+        return self.state
+
+    def on_outcome(self, outcome: Outcome, steady: int) -> EpisodeState | None:
+        """What is known of the task; ends the episode where the task has ended. Returns the state where it changed."""
+        if not self.recording or (self.state.running and outcome.stamp <= self.state.stamp):
+            return None
+        self._judged = max(self._judged, outcome.stamp)
+        if not self.state.running or not (outcome.terminated or outcome.truncated):
+            return None
+        success = outcome.success if outcome.terminated else None
+        reason = "the task ended" if outcome.terminated else "time limit"
+        return self.end(outcome.stamp, steady, terminated=outcome.terminated, success=success, reason=reason)
+
+    def on_step(self, step: ActorStep, now: int, steady: int) -> EpisodeState | None:
+        """A step of the actor; too many end the episode. Returns the state where it changed."""
+        if not self.recording or step.episode != self.state.episode or step.action is None:
+            return None
+        self._acted.add(step.tick)
+        if not self.state.running:
+            return None
+        if self.contract.max_steps is not None and len(self._acted) > self.contract.max_steps:
+            return self.end(step.tick, steady, reason="time limit")
+        return None
+
+    def on_sent(self, sent: Sent) -> None:
+        """An answer of the guardian."""
+        if self.recording and sent.episode == self.state.episode:
+            self._answered.add(sent.tick)
+
+    def on_time(self, now: int, steady: int) -> EpisodeState | None:
+        """Time alone ends an episode in which nobody makes steps any more. Returns the state where it changed."""
+        if not self.state.running or self.contract.max_steps is None:
+            return None
+        if now <= self.state.stamp + self.contract.max_steps * self.contract.period + GRACE:
+            return None
+        return self.end(now, steady, reason="time limit")
+
+    def finished(self, seen: ActorStep | None, steady: int, *, told: bool = True) -> Ended | None:
+        """Whether the recording of an ended episode is over: everything that belongs to it has come, or will not.
+
+        Args:
+            seen: the actor's newest step.
+            told: whether the recording itself has the episode's end.
+        """
+        if not self.recording or self.state.running:
+            return None
+        complete = seen is not None and bool(seen.stamps) and seen.tick >= self.state.stamp
+        if not (complete and told and self._settled()) and steady < self._until:
+            return None
+        self.recording = False
+        return Ended(self.state, complete)
+
+    def _settled(self) -> bool:
+        """Whether what is sent by others about the last step has come, too: topics do not wait for each other."""
+        unanswered = {tick for tick in self._acted - self._answered if tick < self.state.stamp}
+        # Where nobody guards, or nobody judges, there is nothing to wait for.
+        return not (self._answered and unanswered) and (not self._judged or self._judged >= self.state.stamp)
+
+
+def recorded_topics(contract: RobotContract, extra: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Topic to type of everything that a recording holds."""
+    topics = {source.topic: source.type for source in (*contract.observations, *contract.cameras, *contract.commands)}
+    safety = contract.safety
+    for part in (safety.force, safety.dead_man, contract.intervention):
+        if part is not None:
+            topics[part.topic] = part.type
+    if safety.stop_topic is not None:
+        topics[safety.stop_topic] = "std_msgs/msg/Bool"
+    return topics | dict(extra)

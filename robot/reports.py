@@ -1,0 +1,117 @@
+"""What the nodes tell each other and the bag, as JSON in `std_msgs/msg/String`.
+
+Standard messages only, readable with `ros2 topic echo`, and exact: JSON keeps every digit of a float.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict
+
+from episodes.errors import InputError
+from episodes.typed import parse
+
+STEP_TOPIC = "actor/step"
+SENT_TOPIC = "guardian/sent"
+EPISODE_TOPIC = "episode"
+OUTCOME_TOPIC = "outcome"
+
+R = TypeVar("R")
+
+_EXACT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class ActorStep:
+    """One tick of the actor: what it saw, by the stamps of the messages, and what it wants."""
+
+    __pydantic_config__ = _EXACT
+
+    tick: int
+    """[ns]"""
+    episode: str
+    """Empty between episodes."""
+    stamps: tuple[int, ...]
+    """See `Frame.stamps`."""
+    action: tuple[float, ...] | None
+    """In the action's units; None where it wants the robot to hold still."""
+    source: int = 0
+    """A value of `Source`."""
+    policy: int = 0
+    log_probability: float | None = None
+    late: int = 0
+    """Time from the tick to this report [ns]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the guardian made of a tick."""
+
+    __pydantic_config__ = _EXACT
+
+    tick: int
+    """Of the actor's step that this answers [ns]."""
+    episode: str
+    action: tuple[float, ...]
+    """What was sent, in the action's units."""
+    verdict: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeState:
+    """Whether an episode is under way; the recorder's to say."""
+
+    __pydantic_config__ = _EXACT
+
+    episode: str
+    """Names it; empty before the first."""
+    running: bool
+    stamp: int
+    """Since when [ns]."""
+    task: str = ""
+    terminated: bool = False
+    """How it ended: the task ended ..."""
+    success: bool | None = None
+    """... with or without success; None where nobody said."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is known of the task after a step: by the simulation, or by a success classifier."""
+
+    __pydantic_config__ = _EXACT
+
+    stamp: int
+    """Of the observation that is judged [ns]."""
+    success: bool
+    terminated: bool
+    truncated: bool = False
+    reward: float | None = None
+
+
+def encode(report: ActorStep | Sent | EpisodeState | Outcome) -> str:
+    """As JSON. NaN and infinity are written by name, so that a policy's nonsense reaches the guardian as it is."""
+    return json.dumps(asdict(report), separators=(",", ":"))
+
+
+def decode(cls: type[R], text: str) -> R:
+    """Back from JSON.
+
+    Raises:
+        InputError: for what is no report of this kind.
+    """
+    try:
+        content: Any = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{cls.__name__}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{cls.__name__}: expected an object, got {type(content).__name__}")
+    return parse(cls, content, cls.__name__)
+
+
+def finite(values: tuple[float, ...]) -> bool:
+    return all(map(math.isfinite, values))

@@ -1,0 +1,291 @@
+"""A person's part, by program: reset, enable, start, wait for the end, count."""
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+
+from episodes.errors import InputError
+from robot.nodes.shell import EVERYTHING, LATCHED, STATES
+from robot.reports import (
+    EPISODE_TOPIC,
+    OUTCOME_TOPIC,
+    SENT_TOPIC,
+    STEP_TOPIC,
+    ActorStep,
+    EpisodeState,
+    Outcome,
+    Sent,
+    decode,
+)
+
+APPEARING = 60.0
+"""Longest time that nodes are waited for [s]; loading a policy takes a while on a slow machine."""
+SETTLING = 5.0
+"""How long a refusal may be due to what will be over in a moment [s]."""
+ANSWERING = 30.0
+"""Longest time that a service may take [s]."""
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class RobotEpisode:
+    """What became of an episode on the robot."""
+
+    name: str
+    success: bool | None
+    """None where nobody said."""
+    steps: int
+    """Of the actor that the guardian answered with a command."""
+    reward: float
+    """Sum of the rewards that somebody told; 0 where nobody did."""
+    best_reward: float
+    changed: int
+    """Steps whose command was not what the actor had proposed."""
+    policy: int
+    """Hash of the policy that acted; 0 where none did."""
+    reason: str
+
+
+class Session:
+    """Drives the recorder and the guardian of running nodes; a context manager.
+
+    What it has begun it ends, whatever happens: an episode that is under way, and the permission to move.
+    """
+
+    def __init__(self, namespace: str = "", say: Callable[[str], None] = lambda _: None):
+        """`say` is told what a person is asked to do."""
+        self._namespace = f"/{namespace.strip('/')}" if namespace else ""
+        self._say = say
+
+    def __enter__(self) -> "Session":
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._node = Node("session", namespace=self._namespace)
+        self._changed = threading.Condition()
+        self._state = EpisodeState("", False, 0)
+        self._outcomes: list[Outcome] = []
+        self._sent: list[Sent] = []
+        self._steps: list[ActorStep] = []
+        self._clients: dict[str, Any] = {}
+        self._stopped = ""
+        self._began = 0
+        """Stamp of the episode's beginning [ns]."""
+        self._enabled = False
+        for topic, take, qos in (
+            (EPISODE_TOPIC, self._on_episode, STATES),
+            (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), EVERYTHING),
+            (SENT_TOPIC, self._collect(Sent, self._sent), EVERYTHING),
+            (STEP_TOPIC, self._collect(ActorStep, self._steps), EVERYTHING),
+            ("guardian/reason", self._on_reason, LATCHED),
+            ("recorder/asks", self._on_asks, LATCHED),
+        ):
+            self._node.create_subscription(String, topic, take, qos)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._enabled:
+            with contextlib.suppress(InputError):
+                self.call("guardian/enable", SetBool.Request(data=False), wait=1.0, timeout=SETTLING)
+        self._executor.shutdown(timeout_sec=1.0)
+        self._thread.join(timeout=2.0)
+        self._node.destroy_node()
+        rclpy.try_shutdown()
+
+    def call(
+        self, service: str, request: Any = None, *, wait: float = APPEARING, timeout: float | None = ANSWERING
+    ) -> str:
+        """Call a Trigger (or, with a request, a SetBool); returns what it said.
+
+        Raises:
+            InputError: where nobody offers the service, nobody answers, or the answer is no.
+        """
+        if service not in self._clients:
+            kind = Trigger if request is None else SetBool
+            self._clients[service] = self._node.create_client(kind, service)
+        client = self._clients[service]
+        if not client.wait_for_service(timeout_sec=wait):
+            raise InputError(f"nobody offers {service}; start the nodes: firsthand up sim|deploy ...")
+        future = client.call_async(Trigger.Request() if request is None else request)
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not done.wait(max(min(1.0, deadline - time.monotonic()), 0.0)):
+            if time.monotonic() > deadline:
+                raise InputError(f"{service} did not answer within {timeout:g} s")
+            if not client.service_is_ready():
+                raise InputError(f"{service} did not answer, and nobody offers it any more")
+        answer: Any = future.result()
+        if not answer.success:
+            raise InputError(f"{service}: {answer.message}")
+        return answer.message
+
+    def reset(self) -> None:
+        """Bring the robot to where an episode can begin; takes as long as a person needs."""
+        self._insist(lambda: self.call("recorder/reset", timeout=None), APPEARING)
+
+    def enable(self) -> None:
+        """Let the guardian pass commands on, when there is an actor: without one it would stop at once."""
+        deadline = time.monotonic() + APPEARING
+        while not self._node.count_publishers(STEP_TOPIC):
+            if time.monotonic() > deadline:
+                raise InputError(f"nobody publishes {STEP_TOPIC}; start an actor: firsthand up sim|deploy ...")
+            time.sleep(0.05)
+        self._insist(lambda: self.call("guardian/enable", SetBool.Request(data=True)))
+        self._enabled = True
+
+    def episode(self, timeout: float) -> RobotEpisode:
+        """Run one episode to its end [at most `timeout` s], and tell what became of it."""
+        with self._changed:
+            for collected in (self._outcomes, self._sent, self._steps):
+                collected.clear()
+        name = self._insist(lambda: self.call("recorder/start"))
+        try:
+            with self._changed:
+                over = self._changed.wait_for(lambda: self._over(name), timeout)
+        except BaseException:
+            self._abandon()
+            raise
+        if not over:
+            self._abandon()
+            sent = f"{len(self._sent)} commands were sent"
+            why = f"; the guardian has stopped: {self._stopped}" if self._stopped else ""
+            raise InputError(f"episode {name} did not end within {timeout:g} s, and {sent}{why}")
+        with self._changed:
+            # The end is told on another topic than what belongs to it.
+            self._changed.wait_for(lambda: self._settled(name), 1.0)
+            return self._told(name)
+
+    def _abandon(self) -> None:
+        """Nobody watches the episode any more: end it, if there is somebody to do it."""
+        with contextlib.suppress(InputError):
+            self.call("recorder/stop", wait=1.0, timeout=SETTLING)
+
+    def _insist(self, call: Callable[[], str], longest: float = SETTLING) -> str:
+        """Call what is refused while nodes and inputs appear, or the episode before is still being written."""
+        deadline = time.monotonic() + longest
+        while True:
+            try:
+                return call()
+            except InputError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def _over(self, name: str) -> bool:
+        return self._state.episode == name and not self._state.running
+
+    def _settled(self, name: str) -> bool:
+        """Whether what others say of the episode's last step has come."""
+        judged = not self._outcomes or self._outcomes[-1].stamp >= self._state.stamp
+        answered = {sent.tick for sent in self._sent if sent.episode == name}
+        return judged and not (answered and self._wanted(name).keys() - answered)
+
+    def _wanted(self, name: str) -> dict[int, ActorStep]:
+        """Steps of the episode with an action, by tick."""
+        steps = [step for step in self._steps if step.episode == name and step.action is not None]
+        return {step.tick: step for step in steps if step.tick < self._state.stamp}
+
+    def _told(self, name: str) -> RobotEpisode:
+        wanted = self._wanted(name)
+        sent = [s for s in self._sent if s.episode == name and s.tick in wanted]
+        outcomes = [outcome for outcome in self._outcomes if self._began < outcome.stamp <= self._state.stamp]
+        rewards = [outcome.reward for outcome in outcomes if outcome.reward is not None]
+        succeeded = self._state.success
+        if succeeded is None and outcomes:
+            succeeded = any(outcome.success for outcome in outcomes)
+        return RobotEpisode(
+            name=name,
+            success=succeeded,
+            steps=len(sent),
+            reward=sum(rewards),
+            best_reward=max(rewards, default=0.0),
+            changed=sum(s.action != wanted[s.tick].action for s in sent),
+            policy=max((step.policy for step in wanted.values()), default=0),
+            reason=self._state.reason,
+        )
+
+    def _on_episode(self, message: String) -> None:
+        state = _heard(EpisodeState, message)
+        if state is None:
+            return
+        with self._changed:
+            self._state = state
+            if state.running:
+                self._began = state.stamp
+            self._changed.notify_all()
+
+    def _on_reason(self, message: String) -> None:
+        self._stopped = message.data
+
+    def _on_asks(self, message: String) -> None:
+        if message.data:
+            self._say(f"please: {message.data}; then call recorder/ready")
+
+    def _collect(self, cls: Any, into: list[Any]) -> Callable[[String], None]:
+        def take(message: String) -> None:
+            report = _heard(cls, message)
+            if report is not None:
+                with self._changed:
+                    into.append(report)
+                    self._changed.notify_all()
+
+        return take
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+
+
+def _heard(cls: type[R], message: String) -> R | None:
+    """A report; None for what is none: somebody else's mistake."""
+    try:
+        return decode(cls, message.data)
+    except InputError:
+        return None
+
+
+def run_episodes(
+    episodes: int,
+    *,
+    enable: bool,
+    namespace: str = "",
+    timeout: float = 120.0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[RobotEpisode]:
+    """Run episodes on the robot whose nodes are up.
+
+    Args:
+        enable: let the guardian pass commands on, and no longer when they are over; else somebody else has to.
+        timeout: of one episode [s].
+        say: is told what a person is asked to do.
+
+    Raises:
+        InputError: where one could not be begun or did not end. Then it was stopped.
+    """
+    with Session(namespace, say) as session:
+        found = []
+        for number in progress(range(episodes)):
+            session.reset()
+            if enable and number == 0:
+                session.enable()
+            found.append(session.episode(timeout))
+        return found

@@ -1,0 +1,110 @@
+"""Which nodes make up a simulated robot, a recording, a deployment: one table for launch files and `firsthand up`."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from episodes.errors import InputError, unknown
+
+Value = str | float | int | bool
+
+
+def contracts() -> Path:
+    """The folder of the contracts that come with the project: in the source tree, or where it was installed."""
+    here = Path(__file__).resolve().parent.parent / "launch" / "contracts"
+    return here if here.is_dir() else Path(sys.prefix) / "share" / "firsthand" / "launch" / "contracts"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """Something that is said when nodes are started."""
+
+    name: str
+    default: Value
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A node to start."""
+
+    name: str
+    parameters: dict[str, Value]
+
+
+COMMON = (
+    Argument("namespace", "", "of every topic and service"),
+    Argument("params_file", "", "YAML with more parameters, as ros2 has them"),
+    Argument("contract", "", "the robot's contract"),
+)
+RECORDED = (
+    Argument("bags", "bags", "folder for recordings"),
+    Argument("store", "", "store that every episode is brought into; empty keeps bags only"),
+)
+ACTING = (
+    Argument("run", "", "the run whose policy acts"),
+    Argument("stochastic", False, "sample actions instead of taking the mean"),
+)
+
+ARGUMENTS: dict[str, tuple[Argument, ...]] = {
+    "sim": (
+        *COMMON,
+        *ACTING,
+        *RECORDED,
+        Argument("task", "lift-quick", "the simulated task"),
+        Argument("gap", "", "what differs from the simulator"),
+        Argument("real_time_factor", 1.0, "simulated seconds per second; 0 is lock-step"),
+        Argument("seed", 0, "of the first episode"),
+        Argument("use_sim_time", True, "stamps are simulated time"),
+    ),
+    "record": (*COMMON, *RECORDED, Argument("use_sim_time", False, "stamps are simulated time")),
+    "deploy": (
+        *COMMON,
+        *ACTING,
+        *RECORDED,
+        Argument("trigger", "clock", "clock ticks at the contract's rate; inputs ticks when all inputs are new"),
+        Argument("use_sim_time", False, "stamps are simulated time"),
+    ),
+}
+"""Per set of nodes, what may be said about it."""
+
+
+def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
+    """The nodes of a set, with all their parameters.
+
+    Raises:
+        InputError: for an unknown set or argument, or one that is needed and missing.
+    """
+    if kind not in ARGUMENTS:
+        raise unknown("set of nodes", kind, ARGUMENTS)
+    known = {argument.name: argument.default for argument in ARGUMENTS[kind]}
+    for name in given:
+        if name not in known:
+            raise unknown("argument", name, known, f"{kind}")
+    said = {**known, **given}
+    if not said["contract"]:
+        if kind != "sim":
+            raise InputError(f"{kind}: give it the robot's contract (contract, a YAML file)")
+        said["contract"] = str(contracts() / "panda_lift_sim.yaml")
+    common = {"contract": str(Path(str(said["contract"])).absolute()), "use_sim_time": said["use_sim_time"]}
+    recorder = NodeSpec("recorder", common | {key: _absolute(said[key]) for key in ("bags", "store")})
+    if kind == "record":
+        return [recorder]
+    if not said["run"]:
+        raise InputError(f"{kind}: give it a run, whose policy acts")
+    actor = common | {"run": _absolute(said["run"]), "stochastic": said["stochastic"]}
+    if kind == "deploy":
+        return [NodeSpec("guardian", common), NodeSpec("actor", actor | {"trigger": said["trigger"]}), recorder]
+    lock_step = float(said["real_time_factor"]) == 0
+    robot = common | {key: said[key] for key in ("task", "gap", "real_time_factor", "seed")}
+    return [
+        NodeSpec("sim_robot", robot | {"real_time_factor": float(said["real_time_factor"])}),
+        NodeSpec("guardian", common | {"lock_step": lock_step}),
+        NodeSpec("actor", actor | {"trigger": "inputs", "reliable_inputs": lock_step}),
+        NodeSpec("recorder", recorder.parameters | {"place": "sim"}),
+    ]
+
+
+def _absolute(path: Value) -> str:
+    return str(Path(str(path)).absolute()) if path else ""

@@ -1,0 +1,155 @@
+"""Which nodes a set is made of, and with which parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from episodes.errors import InputError
+from robot.contract import read_robot_contract
+from robot.table import ARGUMENTS, NodeSpec, contracts, nodes
+from tests.robot.contracts import SHIPPED
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Paths are made absolute from where somebody stands."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def by_name(kind: str, **given: Any) -> dict[str, dict[str, Any]]:
+    specs = nodes(kind, given)
+    found = {spec.name: spec.parameters for spec in specs}
+    assert len(found) == len(specs)
+    return found
+
+
+def test_a_simulated_robot_has_four_nodes_with_all_their_parameters(elsewhere: Path) -> None:
+    common = {"contract": str(SHIPPED), "use_sim_time": True}
+    assert nodes("sim", {"run": "my run"}) == [
+        NodeSpec("sim_robot", {**common, "task": "lift-quick", "gap": "", "real_time_factor": 1.0, "seed": 0}),
+        NodeSpec("guardian", {**common, "lock_step": False}),
+        NodeSpec(
+            "actor",
+            {
+                **common,
+                "run": str(elsewhere / "my run"),
+                "stochastic": False,
+                "trigger": "inputs",
+                "reliable_inputs": False,
+            },
+        ),
+        NodeSpec("recorder", {**common, "bags": str(elsewhere / "bags"), "store": "", "place": "sim"}),
+    ]
+
+
+@pytest.mark.parametrize("factor", [0, 0.0])
+def test_lock_step_is_told_to_everybody_that_it_concerns(factor: float) -> None:
+    found = by_name("sim", run="r", real_time_factor=factor)
+    assert found["sim_robot"]["real_time_factor"] == 0.0
+    assert found["guardian"]["lock_step"] is True
+    assert found["actor"]["reliable_inputs"] is True
+
+
+def test_a_factor_is_a_float_for_ros_even_where_a_whole_number_was_said() -> None:
+    assert type(by_name("sim", run="r", real_time_factor=2)["sim_robot"]["real_time_factor"]) is float
+
+
+def test_what_is_said_about_a_simulated_robot_reaches_its_nodes(elsewhere: Path) -> None:
+    found = by_name(
+        "sim",
+        run="/runs/r",
+        contract="c.yaml",
+        task="lift",
+        gap="friction=0.3",
+        seed=7,
+        stochastic=True,
+        bags="b",
+        store="s",
+        use_sim_time=False,
+    )
+    assert {parameters["contract"] for parameters in found.values()} == {str(elsewhere / "c.yaml")}
+    assert {parameters["use_sim_time"] for parameters in found.values()} == {False}
+    assert (found["sim_robot"]["task"], found["sim_robot"]["gap"], found["sim_robot"]["seed"]) == (
+        "lift",
+        "friction=0.3",
+        7,
+    )
+    assert (found["actor"]["run"], found["actor"]["stochastic"]) == ("/runs/r", True)
+    assert (found["recorder"]["bags"], found["recorder"]["store"]) == (str(elsewhere / "b"), str(elsewhere / "s"))
+
+
+def test_a_deployment_has_a_guardian_an_actor_and_a_recorder(elsewhere: Path) -> None:
+    common = {"contract": str(elsewhere / "arm.yaml"), "use_sim_time": False}
+    assert nodes("deploy", {"contract": "arm.yaml", "run": "r", "trigger": "inputs"}) == [
+        NodeSpec("guardian", common),
+        NodeSpec("actor", {**common, "run": str(elsewhere / "r"), "stochastic": False, "trigger": "inputs"}),
+        NodeSpec("recorder", {**common, "bags": str(elsewhere / "bags"), "store": ""}),
+    ]
+    assert by_name("deploy", contract="arm.yaml", run="r")["actor"]["trigger"] == "clock"
+
+
+def test_a_recording_needs_a_recorder_only(elsewhere: Path) -> None:
+    assert nodes("record", {"contract": "arm.yaml", "store": "s"}) == [
+        NodeSpec(
+            "recorder",
+            {
+                "contract": str(elsewhere / "arm.yaml"),
+                "use_sim_time": False,
+                "bags": str(elsewhere / "bags"),
+                "store": str(elsewhere / "s"),
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("simulate", {}, "unknown set of nodes 'simulate'"),
+        ("simm", {}, "did you mean 'sim'?"),
+        ("sim", {}, "sim: give it a run, whose policy acts"),
+        ("sim", {"run": "r", "taks": "lift"}, "unknown argument 'taks' in sim; did you mean 'task'?"),
+        ("deploy", {"run": "r"}, "deploy: give it the robot's contract (contract, a YAML file)"),
+        ("deploy", {"contract": "c"}, "deploy: give it a run"),
+        ("deploy", {"contract": "c", "run": "r", "task": "lift"}, "unknown argument 'task' in deploy"),
+        ("record", {}, "record: give it the robot's contract"),
+        ("record", {"contract": "c", "run": "r"}, "unknown argument 'run' in record"),
+    ],
+)
+def test_what_is_missing_or_unknown_is_refused(kind: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        nodes(kind, given)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", [{"seed": "zero"}, {"use_sim_time": "maybe"}, {"real_time_factor": "fast"}])
+@pytest.mark.xfail(strict=True, reason="values of another kind are passed on, or a ValueError, instead of refused")
+def test_a_value_of_another_kind_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(given))):
+        nodes("sim", {"run": "r", **given})
+
+
+@pytest.mark.parametrize("kind", list(ARGUMENTS))
+def test_every_argument_is_described_and_can_be_said(kind: str) -> None:
+    assert len({argument.name for argument in ARGUMENTS[kind]}) == len(ARGUMENTS[kind])
+    assert all(argument.what for argument in ARGUMENTS[kind])
+    said = {argument.name: argument.default for argument in ARGUMENTS[kind]} | {"contract": "c.yaml"}
+    nodes(kind, said | ({} if kind == "record" else {"run": "r"}))
+
+
+@pytest.mark.parametrize("kind", list(ARGUMENTS))
+def test_parameters_are_of_kinds_that_ros_has_and_nodes_have_no_others(kind: str) -> None:
+    given = {"contract": "c.yaml"} | ({} if kind == "record" else {"run": "r"})
+    for parameters in by_name(kind, **given).values():
+        assert {type(value) for value in parameters.values()} <= {str, float, int, bool}
+        assert not {"namespace", "params_file"} & set(parameters)
+
+
+def test_the_contracts_of_the_project_are_found_and_can_be_read() -> None:
+    files = list(contracts().glob("*.yaml"))
+    assert contracts() / "panda_lift_sim.yaml" in files
+    for file in files:
+        read_robot_contract(file)

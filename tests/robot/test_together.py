@@ -1,0 +1,358 @@
+"""The nodes as processes: what comes out of a robot behind topics is what went in, step by step."""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from episodes.episode import Episode, Source
+from episodes.store import Store
+from finetune.run import Run
+from policies.policy import Policy
+from robot.bag_import import BagSource
+from robot.frames import Arrival, Frames
+from robot.messages import header_stamp
+from robot.ros import make_message, message_class
+from robot.session import RobotEpisode, run_episodes
+from sim.rollout import rollout
+from sim.task import make_task
+from tests.robot.contracts import SHIPPED
+from tests.robot.processes import Nodes, Probe, Rig, write_contract
+
+pytest_plugins = ("tests.robot.processes",)
+
+FIRST_SEED = 1_000_000
+CAMERA = {"name": "agentview", "topic": "agentview/image", "height": 84, "width": 84, "rate": 10, "max_age": 0.15}
+INTERVENTION = {
+    "topic": "joy",
+    "engaged": "buttons[5]",
+    "max_age": 1e6,
+    "axes": [{"action": "delta_z", "path": "axes[4]", "scale": 0.02}],
+}
+
+
+def sees() -> bool:
+    """Whether pictures can be drawn here."""
+    try:
+        task = make_task("lift-quick", cameras=("agentview",))
+        task.reset(seed=0)
+        task.close()
+    except Exception:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def lock_step(domain: int, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A robot with a camera and a joystick, in lock-step; its episodes go into a store."""
+    folder = tmp_path_factory.mktemp("lock-step")
+    content = yaml.safe_load(SHIPPED.read_text()) | {"intervention": INTERVENTION}
+    content |= {"cameras": [CAMERA]} if sees() else {}
+    nodes = Nodes(write_contract(folder / "robot.yaml", content))
+    probe = Probe()
+    try:
+        shutil.copytree(runs / "lift", folder / "run")
+        places = {"run": str(folder / "run"), "bags": str(folder / "bags"), "store": str(folder / "store")}
+        nodes.start_set("sim", real_time_factor=0.0, seed=FIRST_SEED, **places)
+        rig = Rig(nodes, probe)
+        rig.ready()
+        yield rig
+    finally:
+        nodes.stop()
+        probe.close()
+
+
+@pytest.fixture(scope="module")
+def evaluated(lock_step: Rig) -> list[RobotEpisode]:
+    """The first episodes."""
+    return run_episodes(3, enable=True)
+
+
+@pytest.fixture(scope="module")
+def expected(lock_step: Rig, runs: Path) -> list[Episode]:
+    """The same, in one process."""
+    cameras = tuple(camera.name for camera in lock_step.contract.cameras)
+    task = make_task("lift-quick", cameras=cameras, image_size=(84, 84))
+    policy = Policy.load(Run.open(runs / "lift").last)
+    episodes = [rollout(task, policy, FIRST_SEED + number) for number in range(5)]
+    task.close()
+    return episodes
+
+
+def imported(bag: Path, rig: Rig) -> Episode:
+    ((_, episode),) = BagSource(bag, rig.contract, place="sim").episodes()
+    assert isinstance(episode, Episode)
+    return episode
+
+
+def assert_same(found: Episode, wanted: Episode) -> None:
+    """What a bag says is the episode in memory, to the last bit."""
+    assert found.state.tobytes() == wanted.state.tobytes()
+    assert found.action.tobytes() == wanted.action.tobytes()
+    assert found.action_proposed is not None
+    assert found.action_proposed.tobytes() == wanted.action.tobytes()
+    for name in ("reward", "success", "policy", "source"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+    assert (found.terminated, found.truncated) == (wanted.terminated, wanted.truncated)
+    assert set(found.images) == set(wanted.images)
+    for name, images in wanted.images.items():
+        assert found.images[name].tobytes() == images.tobytes()
+    periods = np.diff(found.observation_time)
+    assert set(periods.tolist()) == {100_000_000}
+
+
+def test_in_lock_step_an_evaluation_is_the_one_in_one_process(
+    evaluated: list[RobotEpisode], expected: list[Episode]
+) -> None:
+    for found, wanted in zip(evaluated, expected, strict=False):
+        assert wanted.reward is not None
+        assert wanted.success is not None
+        assert (found.steps, found.reward, found.best_reward) == (
+            wanted.steps,
+            float(wanted.reward.sum()),
+            float(wanted.reward.max()),
+        )
+        assert found.success == bool(wanted.success.max())
+        assert found.changed == 0, "the guardian changed nothing"
+        assert wanted.policy is not None
+        assert found.policy == wanted.policy[0]
+    assert {wanted.steps for wanted in expected[:3]} != {1}
+
+
+def test_a_recording_is_the_episode_to_the_last_bit(
+    lock_step: Rig, evaluated: list[RobotEpisode], expected: list[Episode]
+) -> None:
+    for found, wanted in zip(evaluated, expected, strict=False):
+        assert_same(imported(lock_step.recorded(found.name), lock_step), wanted)
+
+
+def test_the_recorder_fills_the_store(lock_step: Rig, evaluated: list[RobotEpisode], expected: list[Episode]) -> None:
+    path = lock_step.recorded(evaluated[0].name).parent.parent / "store"
+
+    def stored() -> list[Episode]:
+        if not path.is_dir():
+            return []
+        snapshot = Store.open(path).snapshot()
+        return [snapshot.episode(index) for index in range(snapshot.episodes)]
+
+    episodes = lock_step.probe.wait("the store has them", lambda: len(found := stored()) >= 3 and found)
+    for found, wanted in zip(episodes, expected, strict=False):
+        assert_same(found, wanted)
+
+
+def policies_of(rig: Rig, episode: str) -> set[int]:
+    return {step.policy for step in rig.steps if step.episode == episode and step.action is not None}
+
+
+def test_a_newer_policy_acts_from_the_next_episode_on(lock_step: Rig, evaluated: list[RobotEpisode]) -> None:
+    run = Run(lock_step.recorded(evaluated[0].name).parent.parent / "run")
+    probe = lock_step.probe
+
+    def loaded(step: int) -> bool:
+        return probe.status("actor")[2].get("policy", "").endswith(f"{step:09d}")
+
+    probe.wait("the newest acts", lambda: loaded(300))
+    lock_step.insist("recorder/reset")
+    probe.forget()
+    # Nobody lets it move: the episode lasts as long as one wants.
+    name = lock_step.insist("recorder/start")
+    probe.wait("the actor has heard of it", lambda: policies_of(lock_step, name))
+    run.mark_last(150)
+    probe.forget()
+    probe.wait("it has had the time to look", lambda: len(probe.heard("/diagnostics")) >= 12)
+    assert loaded(300), "not while one acts"
+    lock_step.enable()
+    lock_step.ended(name)
+    assert policies_of(lock_step, name) == {evaluated[0].policy}
+    probe.wait("the other one is there", lambda: loaded(150))
+    probe.call("guardian/enable", "std_srvs/srv/SetBool", data=False)
+    (after,) = run_episodes(1, enable=True)
+    assert after.policy not in (0, evaluated[0].policy)
+    assert policies_of(lock_step, after.name) == {after.policy}
+    run.mark_last(300)
+    probe.wait("the newest acts", lambda: loaded(300))
+
+
+def joy(up: float, engaged: bool) -> Any:
+    message = make_message("sensor_msgs/msg/Joy")
+    message.axes, message.buttons = [0.0, 0.0, 0.0, 0.0, up], [0, 0, 0, 0, 0, int(engaged)]
+    return message
+
+
+def test_what_a_person_does_is_recorded_as_that(lock_step: Rig, evaluated: list[RobotEpisode]) -> None:
+    probe = lock_step.probe
+    lock_step.insist("recorder/reset")
+    lock_step.enable()
+    probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, True))
+    probe.forget()
+    name = lock_step.insist("recorder/start")
+    probe.wait("some steps", lambda: len(lock_step.steps) >= 4)
+    probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, False))
+    lock_step.ended(name)
+    probe.call("guardian/enable", "std_srvs/srv/SetBool", data=False)
+    episode = imported(lock_step.recorded(name), lock_step)
+    taken = episode.source == Source.INTERVENTION
+    assert taken[:3].all()
+    assert (episode.source[~taken] == Source.POLICY).all()
+    assert not taken.all()
+    np.testing.assert_allclose(episode.action[taken][:, :3], [[0, 0, 0.01]] * int(taken.sum()))
+    assert episode.policy is not None
+    assert (episode.policy[taken] == 0).all()
+    assert (episode.policy[~taken] == evaluated[0].policy).all()
+    steps = {step.tick: step for step in lock_step.steps if step.action is not None}
+    assert [steps[tick].source for tick in episode.observation_time[: episode.steps].tolist()] == list(episode.source)
+
+
+CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
+
+
+def change(rig: Rig, node: str, number: int) -> None:
+    transition = message_class("lifecycle_msgs/msg/Transition")(id=number)
+    assert rig.probe.call(f"{node}/change_state", "lifecycle_msgs/srv/ChangeState", transition=transition).success
+
+
+def test_nodes_go_through_their_lives_again(lock_step: Rig, evaluated: list[RobotEpisode], runs: Path) -> None:
+    everybody = ("actor", "guardian", "recorder", "sim_robot")
+    for node in everybody:
+        change(lock_step, node, DEACTIVATE)
+    refused = lock_step.probe.call("guardian/enable", "std_srvs/srv/SetBool", data=True)
+    assert (refused.success, refused.message) == (False, "not enabled: the node is not active")
+    assert not lock_step.probe.call("recorder/start").success
+    assert not lock_step.probe.call("sim_robot/reset").success
+    for number in (ACTIVATE, DEACTIVATE, CLEANUP):
+        for node in reversed(everybody):
+            change(lock_step, node, number)
+    assert not lock_step.probe.node.count_publishers("actor/step")
+    for number in (CONFIGURE, ACTIVATE):
+        for node in reversed(everybody):
+            change(lock_step, node, number)
+    for topic in ("actor/step", "guardian/sent", "episode", "joint_states"):
+        assert lock_step.probe.node.count_publishers(topic) == 1
+    seed = int(lock_step.insist("recorder/reset").removeprefix("seed "))
+    (found,) = run_episodes(1, enable=True)
+    cameras = tuple(camera.name for camera in lock_step.contract.cameras)
+    task = make_task("lift-quick", cameras=cameras, image_size=(84, 84))
+    assert_same(
+        imported(lock_step.recorded(found.name), lock_step),
+        rollout(task, Policy.load(Run.open(runs / "lift").last), seed),
+    )
+    task.close()
+
+
+# In real time, in a namespace, with a person who resets.
+
+
+HANDS = "put the cube back"
+SEED_IN_FILE = 77
+
+
+@pytest.fixture(scope="module")
+def real_time(domain: int, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A robot in a namespace whose messages come late, or not at all."""
+    folder = tmp_path_factory.mktemp("real-time")
+    content = yaml.safe_load(SHIPPED.read_text()) | {"reset": {"hands": HANDS}}
+    content["safety"]["silence"] = 2.0
+    for observation in content["observations"]:
+        observation["max_age"] = 1.0
+    parameters = {"/left/sim_robot": {"ros__parameters": {"seed": SEED_IN_FILE, "fault.drop": 0.1}}}
+    file = write_contract(folder / "more.yaml", parameters)
+    nodes = Nodes(write_contract(folder / "robot.yaml", content), namespace="left", params_file=str(file))
+    probe = Probe("/left")
+    try:
+        nodes.start_set("sim", run=str(runs / "steady"), bags=str(folder / "bags"), task="lift-quick:horizon=400")
+        yield Rig(nodes, probe)
+    finally:
+        nodes.stop()
+        probe.close()
+
+
+@pytest.fixture(scope="module")
+def by_hand(real_time: Rig) -> tuple[RobotEpisode, list[str]]:
+    """An episode that was run while a person was there, and what the person was asked."""
+    probe, found, asked = real_time.probe, [], []
+
+    def run() -> None:
+        found.extend(run_episodes(1, enable=True, namespace="left", say=asked.append))
+
+    session = threading.Thread(target=run, daemon=True)
+    session.start()
+    probe.wait("somebody is asked", lambda: any(h.message.data == HANDS for h in probe.heard("recorder/asks")))
+    assert not any(state.running for state in real_time.states)
+    again = probe.call("recorder/reset")
+    assert (again.success, again.message) == (False, "a reset is under way already")
+    assert real_time.insist("sim_robot/reset") == f"seed {SEED_IN_FILE}"
+    probe.set("sim_robot", fault__late=0.25, fault__late_by=0.25)
+    assert session.is_alive()
+    assert not any(state.running for state in real_time.states)
+    real_time.insist("recorder/ready")
+    probe.wait("the session ends", lambda: not session.is_alive())
+    assert found, real_time.nodes.lines
+    return found[0], asked
+
+
+def test_a_reset_by_hands_asks_for_them_and_waits(real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]) -> None:
+    found, asked = by_hand
+    assert asked == [f"please: {HANDS}; then call recorder/ready"]
+    assert [heard.message.data for heard in real_time.probe.heard("recorder/asks")] == ["", HANDS, ""][-2:]
+    assert found.steps > 0
+    assert not real_time.probe.call("recorder/ready").success, "nobody was asked for anything"
+
+
+def test_who_gave_the_permission_to_move_takes_it_back(real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]) -> None:
+    real_time.probe.wait("it is not enabled", lambda: real_time.probe.status("guardian")[2].get("enabled") == "False")
+
+
+def test_what_is_imported_is_what_the_actor_saw_whatever_came_late_or_never(
+    real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]
+) -> None:
+    found, _ = by_hand
+    episode = imported(real_time.recorded(found.name), real_time)
+    values: dict[tuple[str, int], np.ndarray] = {}
+    for source in real_time.contract.observations:
+        for heard in real_time.probe.heard(source.topic):
+            frames = Frames(real_time.contract, cameras=False)
+            ((arrival, _),) = frames.add(source.topic, heard.message, 0)
+            assert arrival is Arrival.NEW
+            stamp = header_stamp(heard.message)
+            assert stamp is not None
+            state = frames.frame(stamp).state
+            values[source.topic, stamp] = state[~np.isnan(state)]
+    topics = [source.topic for source in real_time.contract.observations]
+    steps = {step.tick: step for step in real_time.steps}
+    late = 0
+    for tick, state in zip(episode.observation_time.tolist(), episode.state, strict=True):
+        stamps = steps[tick].stamps
+        seen = np.concatenate([values[topic, stamp] for topic, stamp in zip(topics, stamps, strict=True)])
+        np.testing.assert_array_equal(state, seen)
+        late += len(set(stamps)) > 1
+    assert episode.steps == found.steps
+    assert late > 0, "something was late or lost"
+    sent = {sent.tick: sent.action for sent in real_time.sent if sent.episode == found.name}
+    actions = [sent[tick] for tick in episode.observation_time[: episode.steps].tolist()]
+    assert episode.action.tobytes() == np.array(actions, np.float32).tobytes()
+
+
+def test_nodes_are_ended_together_and_the_robot_is_at_rest(
+    real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]
+) -> None:
+    probe = real_time.probe
+    probe.set("sim_robot", fault__late=-1.0, fault__drop=-1.0)
+    real_time.insist("sim_robot/reset")
+    real_time.enable()
+    probe.forget()
+    name = real_time.insist("recorder/start")
+    probe.wait("it moves", lambda: len(real_time.sent) >= 5)
+    assert real_time.nodes.stop() == [0, 0, 0, 0]
+    twists = [values for _, values in real_time.commands("servo_node/delta_twist_cmds")]
+    assert any(map(any, twists))
+    assert not any(twists[-1])
+    speeds = np.abs(np.diff([[0.0, 0.0, 0.0], *twists], axis=0))
+    assert speeds.max() <= 1.0 + 1e-9, "at 10 m/s^2 within a period"
+    (end,) = [state for state in real_time.states if state.episode == name and not state.running]
+    assert not end.terminated
+    assert real_time.recorded(name).is_file()
