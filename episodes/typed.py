@@ -32,7 +32,9 @@ def parse(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
         if first["type"] == "unexpected_keyword_argument":
             where = ".".join([where, *(str(part) for part in first["loc"][:-1])])
             raise unknown("key", str(first["loc"][-1]), _keys_beside(cls, first["loc"]), where) from None
-        raise InputError(f"{where}: {path or 'value'}: {first['msg']}, got {first['input']!r}") from None
+        # What a missing key was looked for in is everything there is.
+        got = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise InputError(f"{where}: {path or 'value'}: {first['msg']}{got}") from None
 
 
 @cache

@@ -1,5 +1,6 @@
 """The actor without ROS: from messages and an episode's state to one step per tick."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,9 @@ from robot.contract import Intervention, RobotContract
 from robot.frames import Frame
 from robot.messages import header_stamp, path_of
 from robot.reports import ActorStep, EpisodeState
+
+LONGER = 2.0
+"""For how long an actor goes on after an episode's last step, where it does not hear that the episode is over [s]."""
 
 
 class ActingPolicy(Protocol):
@@ -82,6 +86,9 @@ class Actor:
         """Whether what the policy has planned was overtaken by somebody else's step, or by one that nobody made."""
         self.steps = 0
         """Of this episode."""
+        # Who says when an episode is over may have died.
+        limit = contract.max_steps
+        self._most_steps = math.inf if limit is None else limit + round(LONGER * contract.rate)
 
     @property
     def running(self) -> bool:
@@ -104,7 +111,8 @@ class Actor:
     def step(self, frame: Frame, now: int) -> ActorStep:
         """What is wanted at a frame's tick. Holding still where no episode is under way or something cannot be seen."""
         episode = self._episode.episode if self.running else ""
-        if not self.running or not frame.usable or frame.tick < self._episode.stamp:
+        blind = not frame.usable or frame.tick < self._episode.stamp
+        if not self.running or blind or self.steps >= self._most_steps:
             self._interrupted = self.steps > 0
             return ActorStep(frame.tick, episode, frame.stamps, None, late=now - frame.tick)
         self.steps += 1

@@ -26,6 +26,8 @@ from robot.frames import Frame
 LATE = 1_000_000_000
 """By how much a message may come late [ns of stamps]; ticks are looked at when the newest stamp is this far on."""
 FEWEST_STEPS = 2
+FOREVER = 2**62
+"""After every stamp [ns]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,10 @@ class Cutter:
 
     def end(self, cut: str | None) -> Iterator[tuple[str, Episode | EpisodeError]]:
         if cut is None:
-            yield from self._advance(self._inputs.newest, known=2**62)
+            yield from self._advance(self._inputs.newest, known=FOREVER)
+        elif self._frames:
+            # Whether a pause would have gone on is not known, and so what was seen in it does not count.
+            yield from self._finish(self._rule.closing(self._since(), FOREVER), "the bag is cut off")
         yield from self._finish(None, "the bag ends")
         if self._first is None and self._short is None:
             self._leave_out(self._why_nothing())
@@ -104,9 +109,7 @@ class Cutter:
             if tick is None:
                 self._forget_before(until)
                 return
-            # What was said between its beginning and its last tick has been looked at.
-            since = max(self._begin, self._frames[-1].tick - 1) if self._frames else self._begin
-            closing = self._rule.closing(since, known) if self._frames else None
+            closing = self._rule.closing(self._since(), known) if self._frames else None
             if closing is not None and closing.stamp < tick:
                 yield from self._finish(closing, "")
                 continue
@@ -115,12 +118,16 @@ class Cutter:
             frame = self._inputs.frame(tick)
             if not frame.usable:
                 yield from self._finish(None, _why(frame))
-                self._search = tick
+                self._search = tick + 1
                 continue
             if self._frames:
                 self._actions.append(self._action(self._frames[-1].tick, tick))
             self._frames.append(frame)
             self._forget_before(tick - 1)
+
+    def _since(self) -> int:
+        """What was said between an episode's beginning and its last tick has been looked at."""
+        return max(self._begin, self._frames[-1].tick - 1)
 
     def _beginning(self, known: int) -> int | None:
         """The tick with which the next episode begins; None where that is not known yet."""

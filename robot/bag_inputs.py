@@ -106,11 +106,8 @@ class Inputs:
         self._by_topic: dict[str, list[int]] = {}
         for index, source in enumerate(self.sources):
             self._by_topic.setdefault(source.topic, []).append(index)
+        self.topics = frozenset(self._by_topic)
         self._forgotten = 0
-
-    @property
-    def topics(self) -> list[str]:
-        return list(self._by_topic)
 
     @property
     def oldest_age(self) -> int:
@@ -119,10 +116,9 @@ class Inputs:
 
     def stamps(self, topic: str, message: BagMessage) -> list[int | None]:
         """Of a message, for each input that it belongs to [ns]; None where its header says nothing."""
-        return [
-            message.published if self.sources[index].stamp == "publish" else header_stamp(message.message)
-            for index in self._by_topic[topic]
-        ]
+        published = [self.sources[index].stamp == "publish" for index in self._by_topic[topic]]
+        stamp = None if all(published) else header_stamp(message.message)
+        return [message.published if instead else stamp for instead in published]
 
     def jumps(self, topic: str, stamps: list[int | None]) -> bool:
         """Whether stamps show that the clock was set back, so that nothing before them can be compared with them."""

@@ -8,7 +8,7 @@ import os
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from operator import itemgetter
@@ -21,8 +21,7 @@ from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel as McapChannel
-from mcap.records import Chunk, ChunkIndex, Schema, Statistics
-from mcap.stream_reader import get_chunk_data_stream
+from mcap.records import ChunkIndex, Schema, Statistics
 
 from episodes.importers.source import DAMAGE, reason
 from robot.bag_files import BagFile, Channel, DamagedError, Part, Raw
@@ -33,8 +32,9 @@ LOOSE = 4 << 20
 """Bytes of messages outside of chunks that are read together."""
 LARGEST = 1 << 31
 """Bytes that a chunk may unpack to; more is damage."""
-_COMPRESSIONS = ("", "lz4", "zstd")
 _RECORD = struct.Struct("<BQ")
+_CHUNK = struct.Struct("<QQQII")
+_COUNT = struct.Struct("<Q")
 _MESSAGE = struct.Struct("<HIQQ")
 _FOOTER = struct.Struct("<QQI")
 _FOOTER_SIZE = _RECORD.size + _FOOTER.size + len(MCAP_MAGIC)
@@ -237,19 +237,38 @@ def _records(content: bytes | memoryview, *, whole: bool) -> Iterator[tuple[int,
         raise ValueError(f"a record of it ends after its end, at {position} of {size}")
 
 
-def _unpacked(record: bytes) -> bytes:
-    """What is in a chunk; of one that is cut off, its beginning."""
+def _unpacked(record: bytes) -> bytes | memoryview:
+    """What is in a chunk; of one that is cut off, its beginning. Nothing is copied that need not be."""
     _, length = _RECORD.unpack_from(record)
-    chunk = Chunk.read(_stream(memoryview(record)[_RECORD.size :]))
-    if chunk.compression not in _COMPRESSIONS:
-        raise ValueError(f"compressed with {chunk.compression!r}; known: lz4, zstd")
-    if chunk.uncompressed_size > LARGEST:
-        raise ValueError(f"a chunk that says it holds {chunk.uncompressed_size} bytes")
-    if len(record) == _RECORD.size + length:
-        content, size = get_chunk_data_stream(chunk, validate_crc=True)
-        return content.read(size)
-    if chunk.compression == "zstd":
-        return zstandard.ZstdDecompressor().decompressobj().decompress(chunk.data)
-    if chunk.compression == "lz4":
-        return lz4.frame.LZ4FrameDecompressor().decompress(chunk.data)
-    return chunk.data
+    _, _, size, checksum, name = _CHUNK.unpack_from(record, _RECORD.size)
+    begin = _RECORD.size + _CHUNK.size
+    compression = record[begin : begin + name].decode()
+    if compression not in _UNPACKING:
+        raise ValueError(f"compressed with {compression!r}; known: lz4, zstd")
+    if size > LARGEST:
+        raise ValueError(f"a chunk that says it holds {size} bytes")
+    (count,) = _COUNT.unpack_from(record, begin + name)
+    packed = memoryview(record)[begin + name + _COUNT.size :][:count]
+    whole, beginning = _UNPACKING[compression]
+    if len(record) < _RECORD.size + length:
+        return beginning(packed)
+    content = whole(packed, size)
+    if len(content) != size or (checksum and zlib.crc32(content) != checksum):
+        raise ValueError("a chunk whose checksum (crc) is another one than it says")
+    return content
+
+
+def _begun_zstd(packed: memoryview) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+
+
+def _begun_lz4(packed: memoryview) -> bytes:
+    return lz4.frame.LZ4FrameDecompressor().decompress(packed)
+
+
+_UNPACKING: dict[str, tuple[Callable[[memoryview, int], Any], Callable[[memoryview], Any]]] = {
+    "": (lambda packed, size: packed[:size], lambda packed: packed),
+    "lz4": (lambda packed, _: lz4.frame.decompress(packed), _begun_lz4),
+    "zstd": (lambda packed, size: zstandard.decompress(packed, size), _begun_zstd),
+}
+"""Of each compression: what unpacks something whole to a size, and what unpacks a beginning."""

@@ -5,6 +5,7 @@ served. Its `layout` is the contract that stores and policies know.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,8 @@ VERSION = 1
 
 UNITS = ("", "m", "rad", "s", "m/s", "rad/s", "m/s^2", "rad/s^2", "N", "Nm", "Pa", "K", "V", "A", "kg")
 """SI, and radians. A source in millimetres or degrees is scaled."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""As a store's contract has it."""
 _SCALED = {
     "mm": ("m", "0.001"),
     "cm": ("m", "0.01"),
@@ -28,7 +31,7 @@ _SCALED = {
 }
 
 Positive = Annotated[float, Field(gt=0)]
-Topic = Annotated[str, Field(pattern=r"^~?/?[A-Za-z_][A-Za-z0-9_/]*$")]
+Topic = Annotated[str, Field(pattern=r"^(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$")]
 MessageType = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*/msg/[A-Za-z][A-Za-z0-9_]*$")]
 Interval = tuple[float, float]
 Stamp = Literal["header", "publish"]
@@ -348,8 +351,23 @@ def _check(contract: RobotContract) -> None:
         raise InputError("neither observations nor cameras: nothing can be seen")
     if not contract.commands:
         raise InputError("no commands: nothing can be done")
+    types: dict[str, str] = {}
+    for source in (*contract.observations, *contract.cameras):
+        if types.setdefault(source.topic, source.type) != source.type:
+            raise InputError(f"topic {source.topic}: is {types[source.topic]} and {source.type}; it can only be one")
     for observation in contract.observations:
         _check_observation(observation)
+    for camera in contract.cameras:
+        if camera.crop is not None and (min(camera.crop[:2]) < 0 or min(camera.crop[2:]) < 1):
+            raise InputError(
+                f"camera {camera.name}: crop {list(camera.crop)}, expected top, left, height and width [px]"
+            )
+    topics = [command.topic for command in contract.commands]
+    for topic in topics:
+        if topics.count(topic) > 1:
+            raise InputError(
+                f"commands to {topic}: are listed twice, and each would send zeros for the other's numbers"
+            )
     units = {name: unit for o in contract.observations for name, unit, _ in state_entries(o)}
     for command in contract.commands:
         _check_command(command, units)
@@ -378,6 +396,15 @@ def _check_observation(observation: Observation) -> None:
                 f"{where}, {item.path}: name {item.name!r} needs {{joint}} in it, to tell the joints apart"
             )
 
+    for name, _, _ in state_entries(observation):
+        if not _NAME.fullmatch(name):
+            raise InputError(f"{where}: {name!r} cannot name a state entry; give it a name, such as {_plain(name)}")
+
+
+def _plain(name: str) -> str:
+    """A name that could stand for one that is none."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_") or "entry"
+
 
 def _check_command(command: Command, units: dict[str, str]) -> None:
     where = f"commands to {command.topic}"
@@ -385,11 +412,17 @@ def _check_command(command: Command, units: dict[str, str]) -> None:
         raise InputError(f"{where}: no fields")
     if command.on_silence == "repeats_last" and command.kind != "position" and not command.allow_runaway:
         raise InputError(
-            f"{where}: a {command.kind} that the controller repeats for ever runs away when the guardian dies: "
+            f"{where}: an effort or velocity that the controller repeats for ever runs away when the guardian dies: "
             "command positions, put a controller with a time-out in between, or say allow_runaway: true"
         )
     if (command.on_silence == "stops") != (command.silence is not None):
         raise InputError(f"{where}: `silence` says after how many seconds a controller stops that `stops`: give both")
+    if command.hold == "last" and command.kind == "velocity":
+        raise InputError(f"{where}: hold last: the last velocity goes on moving; use zero")
+    paths = [item.path for item in command.fields]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"{where}: two numbers go to {path}, and the first would be lost")
     if command.held == "measured" and command.kind != "position":
         raise InputError(f"{where}: only a position can be held where it is measured; use zero")
     if command.held == "zero" and command.kind == "position":
@@ -442,12 +475,21 @@ def _check_rest(contract: RobotContract) -> None:
             path_of(axis.path)
             if axis.action not in names:
                 raise unknown("action", axis.action, names, "intervention")
+        driven = {axis.action for axis in contract.intervention.axes}
+        for command, item in contract.action_fields:
+            if command.kind == "position" and item.name not in driven:
+                raise InputError(
+                    f"intervention: no axis drives {item.name!r}, a position: it would go to 0 when a person takes over"
+                )
     if contract.safety.dead_man is not None:
         path_of(contract.safety.dead_man.path)
     if contract.safety.force is not None:
+        if not contract.safety.force.paths:
+            raise InputError("safety.force: no paths, and so no force that could be too much")
         for path in contract.safety.force.paths:
             path_of(path)
     rule = contract.episodes
+    path_of(rule.path)
     if rule.by in ("events", "topic") and (rule.topic is None or rule.type is None):
         raise InputError(f"episodes by {rule.by}: need a topic and its type")
     if rule.by == "events" and not rule.start:

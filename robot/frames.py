@@ -156,11 +156,12 @@ class Frames:
     def _picture(self, message: Any, camera: CameraTopic) -> Reading:
         """A picture; of a raw one like one that could be used before, what makes it."""
         like = (camera.name, *(getattr(message, part, 0) for part in ("encoding", "height", "width", "step")))
-        like += (len(message.data),)
-        if camera.type == "sensor_msgs/msg/Image" and like in self._usable:
+        like += (len(getattr(message, "data", ())),)
+        if like in self._usable:
             return partial(picture_from, message, camera)
         picture = picture_from(message, camera)
-        self._usable.add(like)
+        if camera.type == "sensor_msgs/msg/Image":
+            self._usable.add(like)
         return picture
 
     def frame(self, tick: int) -> Frame:
@@ -174,6 +175,7 @@ class Frames:
         parts, images, missing, stale = [], {}, [], []
         for number, (item, stamp) in enumerate(zip(self._inputs, stamps, strict=True)):
             reading = item.at(stamp)
+            seen = reading is not None
             if reading is None:
                 missing.append(item.topic)
                 reading = np.full(item.size, np.nan, np.float32)
@@ -181,7 +183,7 @@ class Frames:
                 stale.append(item.topic)
             if number < len(self._observations):
                 parts.append(reading)
-            elif item.topic not in missing:
+            elif seen:
                 images[self._cameras[number - len(self._observations)].name] = reading
         state = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         return Frame(tick, state, images, tuple(stamps), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale)))
@@ -201,6 +203,13 @@ class Frames:
             item.clear()
 
 
+def _number(value: Any, path: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise LookupError(f"{path}: is no number; with several joints say which: joints, or joint") from None
+
+
 def _values(source: Observation, message: Any) -> np.ndarray:
     """The state entries that a message makes: shape (n,), float32."""
     names: Sequence[str] = ()
@@ -214,7 +223,7 @@ def _values(source: Observation, message: Any) -> np.ndarray:
         elif source.joints:
             numbers = by_name(names, value, source.joints)
         else:
-            numbers = [float(value)]
+            numbers = [_number(value, item.path)]
         found += [number * item.scale for number in numbers]
     values = np.array(found, np.float32)
     if not np.isfinite(values).all():

@@ -40,6 +40,8 @@ class MessagePath:
         """
         for step in self.steps:
             if isinstance(step, int):
+                if not hasattr(message, "__len__"):
+                    raise LookupError(f"{self.text}: there is no list to take number {step} of")
                 if step >= len(message):
                     raise LookupError(f"{self.text}: has {len(message)} values, expected more than {step}")
                 message = message[step]

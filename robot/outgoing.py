@@ -81,7 +81,13 @@ def put(message: Any, steps: Sequence[str | int], value: Any) -> None:
         return
     name = way[-1]
     assert isinstance(name, str), "a list in a list is no field of a ROS 2 message"
-    numbers = [float(number) for number in getattr(message, name)]
+    before = getattr(message, name)
+    numbers = [float(number) for number in before]
     numbers += [0.0] * (last + 1 - len(numbers))
     numbers[last] = float(value)
-    setattr(message, name, numbers)
+    # rosbags writes arrays only, and rclpy takes lists.
+    setattr(message, name, np.array(numbers, before.dtype) if _is_rosbags(message) else numbers)
+
+
+def _is_rosbags(message: Any) -> bool:
+    return hasattr(message, "__msgtype__")

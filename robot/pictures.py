@@ -16,10 +16,18 @@ def picture_from(message: Any, camera: CameraTopic) -> np.ndarray:
     """The picture in an Image or CompressedImage, cropped and resized: shape (H, W, 3), uint8.
 
     Raises:
-        ValueError: for an encoding that is not known, or data that is cut short.
+        ValueError: for what is no picture, an encoding that is not known, or data that is cut short.
     """
+    try:
+        return _picture(message, camera)
+    except (AttributeError, cv2.error) as error:
+        raise ValueError(f"no picture: {' '.join(str(error).split())}") from None
+
+
+def _picture(message: Any, camera: CameraTopic) -> np.ndarray:
     if camera.type == "sensor_msgs/msg/CompressedImage":
-        decoded = cv2.imdecode(np.frombuffer(bytes(message.data), np.uint8), cv2.IMREAD_COLOR)
+        data = np.frombuffer(bytes(message.data), np.uint8)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if decoded is None:
             raise ValueError(f"a compressed picture ({message.format!r}) that cannot be decoded")
         picture = decoded[:, :, ::-1]
@@ -37,6 +45,8 @@ def picture_from(message: Any, camera: CameraTopic) -> np.ndarray:
 def _raw(message: Any) -> np.ndarray:
     if message.encoding not in _CHANNELS:
         raise ValueError(f"encoding {message.encoding!r}; known: {', '.join(_CHANNELS)}")
+    if not message.height or not message.width:
+        raise ValueError(f"a picture of {message.height}x{message.width} pixels")
     channels = _CHANNELS[message.encoding]
     data = np.frombuffer(message.data, np.uint8)
     if message.step < message.width * channels or len(data) < message.step * message.height:

@@ -106,7 +106,7 @@ def decode(cls: type[R], text: str) -> R:
     """
     try:
         content: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{cls.__name__}: not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{cls.__name__}: expected an object, got {type(content).__name__}")

@@ -82,7 +82,7 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     for name in given:
         if name not in known:
             raise unknown("argument", name, known, f"{kind}")
-    said = {**known, **given}
+    said = {**known, **{name: _of_kind(name, value, known[name]) for name, value in given.items()}}
     if not said["contract"]:
         if kind != "sim":
             raise InputError(f"{kind}: give it the robot's contract (contract, a YAML file)")
@@ -104,6 +104,16 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
         NodeSpec("actor", actor | {"trigger": "inputs", "reliable_inputs": lock_step}),
         NodeSpec("recorder", recorder.parameters | {"place": "sim"}),
     ]
+
+
+def _of_kind(name: str, value: Value, default: Value) -> Value:
+    """The value, where it is of the kind of the default."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        kinds = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+        raise InputError(f"{name}: {value!r}, expected {kinds[type(default)]}")
+    return value
 
 
 def _absolute(path: Value) -> str:

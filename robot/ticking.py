@@ -21,6 +21,10 @@ def ask_for_realtime() -> bool:
     return False
 
 
+SLICE = 0.5
+"""Longest sleep without a look at whether to go on [s]."""
+
+
 class Lateness:
     """How late ticks were, of the last few thousand."""
 
@@ -77,9 +81,10 @@ class DeadlineThread:
         self.realtime = self.realtime and ask_for_realtime()
         deadline = time.monotonic_ns() + self._period
         while not self._stop.is_set():
-            ahead = deadline - time.monotonic_ns()
-            if ahead > 0:
-                time.sleep(ahead / 1e9)
+            while (ahead := deadline - time.monotonic_ns()) > 0 and not self._stop.is_set():
+                time.sleep(min(ahead / 1e9, SLICE))
+            if self._stop.is_set():
+                return
             late = time.monotonic_ns() - deadline
             self.lateness.add(late)
             try:

@@ -262,6 +262,8 @@ class Judge:
             return Told(sent)
         if dt == 0:
             return Told(sent, told.rate, told.coarse)
+        if sent == told.command:
+            return Told(sent)
         rate, coarse = (sent - told.command) / dt, _coarse(told.command, sent) / dt
         # A rate that can only be told coarsely is also known from the one before.
         most = limits.acceleration * dt + told.coarse

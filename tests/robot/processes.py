@@ -1,25 +1,17 @@
-"""Nodes in processes of their own, a probe that hears and says whatever a test wants, and policies made in seconds.
+"""Nodes in processes of their own, which can be killed, and a probe that hears and says whatever a test wants."""
 
-A plugin: a test file that says `pytest_plugins = ("tests.robot.processes",)` has its fixtures.
-"""
-
+import logging
 import os
-import random
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pytest
 import yaml
-from filelock import FileLock, Timeout
 
-from episodes.episode import Source
-from episodes.errors import InputError
 from robot.contract import RobotContract, read_robot_contract
 from robot.frames import Frames
 from robot.messages import header_stamp
@@ -40,8 +32,8 @@ from robot.up import Up
 
 WAIT = 90.0
 """Longest time that anything is waited for [s]: two busy cores are slow."""
-DOMAINS = range(40, 61)
-"""ROS_DOMAIN_IDs that tests take one of; above 101 there are no ports for them."""
+logger = logging.getLogger("nodes")
+logger.setLevel(logging.INFO)
 
 T = TypeVar("T")
 Message = Any
@@ -70,6 +62,7 @@ class Probe:
         self._executor.add_node(self.node)
         self.changed = threading.Condition()
         self._heard: dict[str, list[Heard]] = {}
+        self._latched: set[str] = set()
         self._publishers: dict[str, Any] = {}
         self._clients: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -89,6 +82,7 @@ class Probe:
         if topic in self._heard:
             return
         self._heard[topic] = []
+        self._latched |= {topic} if latched else set()
 
         def take(message: Message) -> None:
             with self.changed:
@@ -106,10 +100,10 @@ class Probe:
         return [decode(cls, heard.message.data) for heard in self.heard(topic)]
 
     def forget(self) -> None:
-        """From here on only what comes next counts."""
+        """From here on only what comes next counts, and what is latched."""
         with self.changed:
-            for heard in self._heard.values():
-                heard.clear()
+            for topic, heard in self._heard.items():
+                del heard[: -1 if topic in self._latched else len(heard)]
 
     def wait(self, what: str, condition: Callable[[], T], timeout: float = WAIT) -> T:
         """Wait until something is so; returns what the condition did."""
@@ -186,8 +180,12 @@ class Nodes:
         self._start(specs_of(kind, self._common | given))
 
     def _start(self, specs: Sequence[NodeSpec]) -> None:
-        processes = Up(specs, self._namespace, self._params_file, self.lines.append)
+        processes = Up(specs, self._namespace, self._params_file, self._say)
         self._processes |= {spec.name: processes for spec in specs}
+
+    def _say(self, line: str) -> None:
+        self.lines.append(line)
+        logger.info(line)
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid(name)
@@ -348,71 +346,6 @@ class Rig:
         return [sent for sent in self.sent if sent.verdict in (1, 2) and any(abs(a) > 1e-4 for a in sent.action[:3])]
 
 
-class Steady:
-    """Does the same all the time."""
-
-    source = Source.SCRIPTED
-
-    def __init__(self, action: Sequence[float]):
-        self._action = np.array(action, np.float32)
-
-    def reset(self, seed: int) -> None:
-        pass
-
-    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        return self._action
-
-
 def write_contract(path: Path, content: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(content))
     return path
-
-
-@pytest.fixture(scope="session")
-def domain() -> Iterator[int]:
-    """A ROS_DOMAIN_ID that no other test on this machine has now; skips where there is no ROS 2."""
-    from robot.ros import make_message, require_ros
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AMENT_PREFIX_PATH", os.environ.get("AMENT_PREFIX_PATH", ""))
-        try:
-            require_ros()
-            make_message("diagnostic_msgs/msg/DiagnosticArray")
-        except InputError as error:
-            pytest.skip(f"no ROS 2 for Python: {error}")
-        for number in random.sample(DOMAINS, len(DOMAINS)):
-            lock = FileLock(Path(tempfile.gettempdir()) / f"firsthand-ros-domain-{number}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except (Timeout, OSError):
-                continue
-            patch.setenv("ROS_DOMAIN_ID", str(number))
-            patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-            yield number
-            lock.release()
-            return
-    pytest.skip("every ROS_DOMAIN_ID is taken")
-
-
-@pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs: `lift` lifts the cube now and then and has checkpoints 150 and 300; `steady` moves on and on."""
-    from episodes.store import open_or_create
-    from finetune.config import resolve
-    from finetune.pretrain import pretrain
-    from sim.operators import ScriptedLift
-    from sim.rollout import rollout
-    from sim.task import make_task
-
-    folder, task = tmp_path_factory.mktemp("runs"), make_task("lift-quick")
-    quick = {"steps": 300, "checkpoint_every": 150, "device": "cpu", "hidden": [64, 64], "learning_rate": 3e-3}
-    blind = {"state_entries": ["eef_qw"], "cosine_decay": False}
-    for name, operator, seeds, settings in (
-        ("lift", ScriptedLift(task), range(10), quick),
-        ("steady", Steady([0.006, 0.006, 0.006, -1.0]), range(3), quick | blind),
-    ):
-        store = open_or_create(folder / f"{name}-store", task.contract)
-        store.append([rollout(task, operator, seed) for seed in seeds])
-        store.flush()
-        pretrain(folder / f"{name}-store", folder / name, resolve("bc", None, None, settings))
-    return folder

@@ -256,10 +256,10 @@ def test_a_device_that_does_not_say_everything_is_let_go_of(message: SimpleNames
     assert one.action(NOW) is None
 
 
-def test_what_no_axis_moves_is_told_zero() -> None:
-    one = hands(axes=[{"action": "push", "path": "axes[0]", "scale": 0.1}])
-    one.receive(joy(0.5), NOW)
-    np.testing.assert_array_equal(one.action(NOW), [0, 0, 0.05])
+def test_a_velocity_that_no_axis_drives_is_zero() -> None:
+    one = hands(axes=HANDS["axes"][:2])
+    one.receive(joy(0.5, 0.25), NOW)
+    np.testing.assert_array_equal(one.action(NOW), [0.5, 0.25, 0])
 
 
 @pytest.mark.parametrize("path", ["buttons", "axes", "header"])
@@ -270,7 +270,7 @@ def test_a_list_is_no_button(path: str) -> None:
 
 
 def test_a_list_is_no_axis() -> None:
-    one = hands(axes=[{"action": "push", "path": "axes"}])
+    one = hands(axes=[*HANDS["axes"][:2], {"action": "push", "path": "axes"}])
     one.receive(joy(0.5, 0.5, 0.5), NOW)
     assert one.action(NOW) is None
 

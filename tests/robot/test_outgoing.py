@@ -119,7 +119,6 @@ def test_commands_fill_messages_of_rclpy_that_can_be_sent(ros_message) -> None:
         assert [path_of(field.path).get(again) for field in command.fields] == values
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="a list is put where rosbags writes arrays only")
 def test_commands_fill_messages_of_rosbags_that_can_be_written() -> None:
     for command, values in ((contract().commands[0], [0.25, -0.5]), (trajectory(), [1.0, 2.0])):
         message = command_message(command, values, SECOND, SECOND // 10, make)

@@ -24,7 +24,7 @@ from sim.task import make_task
 from tests.robot.contracts import SHIPPED
 from tests.robot.processes import Nodes, Probe, Rig, write_contract
 
-pytest_plugins = ("tests.robot.processes",)
+pytest_plugins = ("tests.robot.process_fixtures",)
 
 FIRST_SEED = 1_000_000
 CAMERA = {"name": "agentview", "topic": "agentview/image", "height": 84, "width": 84, "rate": 10, "max_age": 0.15}
@@ -32,7 +32,7 @@ INTERVENTION = {
     "topic": "joy",
     "engaged": "buttons[5]",
     "max_age": 1e6,
-    "axes": [{"action": "delta_z", "path": "axes[4]", "scale": 0.02}],
+    "axes": [{"action": "delta_z", "path": "axes[4]", "scale": 0.02}, {"action": "gripper", "path": "axes[2]"}],
 }
 
 
