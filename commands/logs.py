@@ -74,8 +74,8 @@ def _import_bag(options: argparse.Namespace) -> Result:
         namespace=options.namespace,
         cameras=() if options.no_camera else options.camera,
         place=options.place,
-        progress=bar("messages"),
     )
+    source.progress = bar("messages", source.message_count)
     result = import_into(source, options.store)
     document, text = _imported(options, source, result)
     lines = source.seen.lines()

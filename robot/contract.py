@@ -294,7 +294,12 @@ class RobotContract:
     def layout(self) -> Contract:
         """What stores and policies know of it."""
         state = tuple(StateEntry(*entry) for observation in self.observations for entry in state_entries(observation))
-        position = {e.name: e.measured for c, e in self.action_fields if c.kind == "position" and e.scale == 1.0}
+        units = {entry.name: entry.unit for entry in state}
+        position = {
+            entry.name: entry.measured
+            for command, entry in self.action_fields
+            if command.kind == "position" and entry.measured is not None and units[entry.measured] == entry.unit
+        }
         action = tuple(
             ActionEntry(entry.name, entry.unit, entry.low, entry.high, position.get(entry.name))
             for _, entry in self.action_fields

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from episodes.errors import InputError
-from robot.contract import CameraTopic, Observation, RobotContract, state_entries
-from robot.messages import by_name, header_stamp, path_of
+from robot.contract import CameraTopic, RobotContract, state_entries
+from robot.messages import header_stamp
 from robot.pictures import picture_from
+from robot.state_reader import StateReader
 
 JUMP = 1_000_000_000
 """A stamp this much older than the newest one [ns] is no late message: the clock was set back."""
@@ -123,6 +124,9 @@ class Frames:
         self._cameras = contract.cameras if cameras else ()
         self._inputs = [_Input(o.topic, o.max_age, len(state_entries(o)), span) for o in self._observations]
         self._inputs += [_Input(c.topic, c.max_age, 0, span) for c in self._cameras]
+        self._sources = (*self._observations, *self._cameras)
+        self._read: list[Callable[[Any], Reading]] = [StateReader(source).read for source in self._observations]
+        self._read += [partial(self._picture, camera) for camera in self._cameras]
         self._usable: set[tuple[Any, ...]] = set()
         """Formats of raw pictures that could be used."""
         self._by_topic: dict[str, list[int]] = {}
@@ -140,20 +144,19 @@ class Frames:
             published: when it was published [ns], for inputs whose stamp that is.
         """
         for index in self._by_topic[topic]:
-            source = (*self._observations, *self._cameras)[index]
+            source = self._sources[index]
             stamp = published if source.stamp == "publish" else header_stamp(message)
             if stamp is None:
                 yield Arrival.UNUSABLE, f"{topic}: header.stamp is zero or missing; use stamp: publish in the contract"
                 continue
             try:
-                is_state = isinstance(source, Observation)
-                reading = _values(source, message) if is_state else self._picture(message, source)
+                reading = self._read[index](message)
             except (LookupError, ValueError, InputError) as error:
                 yield Arrival.UNUSABLE, f"{topic}: {error}"
                 continue
             yield self._inputs[index].add(stamp, reading), ""
 
-    def _picture(self, message: Any, camera: CameraTopic) -> Reading:
+    def _picture(self, camera: CameraTopic, message: Any) -> Reading:
         """A picture; of a raw one like one that could be used before, what makes it."""
         like = (camera.name, *(getattr(message, part, 0) for part in ("encoding", "height", "width", "step")))
         like += (len(getattr(message, "data", ())),)
@@ -201,31 +204,3 @@ class Frames:
         """Forget everything: after a clock jump, or a reset."""
         for item in self._inputs:
             item.clear()
-
-
-def _number(value: Any, path: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise LookupError(f"{path}: is no number; with several joints say which: joints, or joint") from None
-
-
-def _values(source: Observation, message: Any) -> np.ndarray:
-    """The state entries that a message makes: shape (n,), float32."""
-    names: Sequence[str] = ()
-    if source.joints or any(item.joint is not None for item in source.fields):
-        names = path_of(source.names).get(message)
-    found: list[float] = []
-    for item in source.fields:
-        value = path_of(item.path).get(message)
-        if item.joint is not None:
-            numbers = by_name(names, value, [item.joint])
-        elif source.joints:
-            numbers = by_name(names, value, source.joints)
-        else:
-            numbers = [_number(value, item.path)]
-        found += [number * item.scale for number in numbers]
-    values = np.array(found, np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"not finite: {values.tolist()}")
-    return values

@@ -1,7 +1,6 @@
 """Fields of ROS 2 messages by path, alike for rclpy's messages and for those read from a bag."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -55,23 +54,6 @@ class MessagePath:
 
 path_of = cache(MessagePath.parse)
 """The same path again costs nothing."""
-
-
-def by_name(names: Sequence[str], values: Sequence[float], wanted: Sequence[str]) -> list[float]:
-    """The values of the wanted names, in their order; a message lists joints in any order.
-
-    Raises:
-        LookupError: where a name is missing, or the message has no value for it (an effort may be left empty).
-    """
-    place = {name: index for index, name in enumerate(names)}
-    found = []
-    for name in wanted:
-        if name not in place:
-            raise LookupError(f"there is no joint {name!r}; there are: {', '.join(names)}")
-        if place[name] >= len(values):
-            raise LookupError(f"joint {name!r} has no value: {len(values)} values for {len(names)} names")
-        found.append(float(values[place[name]]))
-    return found
 
 
 def header_stamp(message: Any) -> int | None:

@@ -4,6 +4,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from episodes.episode import Source
 from episodes.errors import InputError
+from robot.ros import make_message, require_ros
 
 DOMAINS = range(40, 61)
 """ROS_DOMAIN_IDs that tests take one of; above 101 there are no ports for them."""
@@ -35,27 +37,40 @@ class Steady:
 @pytest.fixture(scope="session")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A ROS_DOMAIN_ID that no other test on this machine has now; skips where there is no ROS 2."""
-    from robot.ros import make_message, require_ros
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros-log")))
         patch.setenv("AMENT_PREFIX_PATH", os.environ.get("AMENT_PREFIX_PATH", ""))
+        patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros-log")))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         try:
             require_ros()
             make_message("diagnostic_msgs/msg/DiagnosticArray")
         except InputError as error:
             pytest.skip(f"no ROS 2 for Python: {error}")
-        for number in random.sample(DOMAINS, len(DOMAINS)):
-            lock = FileLock(Path(tempfile.gettempdir()) / f"firsthand-ros-domain-{number}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except (Timeout, OSError):
-                continue
-            patch.setenv("ROS_DOMAIN_ID", str(number))
-            patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        with _domain_of_its_own(patch) as number:
             yield number
+
+
+@pytest.fixture
+def other_domain(domain: int) -> Iterator[int]:
+    """Another one, for a test that would meet the nodes of the others."""
+    with pytest.MonkeyPatch.context() as patch, _domain_of_its_own(patch) as number:
+        yield number
+
+
+@contextmanager
+def _domain_of_its_own(patch: pytest.MonkeyPatch) -> Iterator[int]:
+    for number in random.sample(DOMAINS, len(DOMAINS)):
+        lock = FileLock(Path(tempfile.gettempdir()) / f"firsthand-ros-domain-{number}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            continue
+        patch.setenv("ROS_DOMAIN_ID", str(number))
+        try:
+            yield number
+        finally:
             lock.release()
-            return
+        return
     pytest.skip("every ROS_DOMAIN_ID is taken")
 
 

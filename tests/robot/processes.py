@@ -114,14 +114,14 @@ class Probe:
                 self.changed.wait(0.02)
         return found
 
-    def publish(self, topic: str, kind: str, message: Message, *, best_effort: bool = False) -> None:
-        """Say something; whoever listens has been found first."""
-        from robot.nodes.shell import RELIABLE, SENSORS
+    def publish(self, topic: str, kind: str, message: Message, qos: str = "RELIABLE") -> None:
+        """Say something; whoever listens has been found first. `qos` is the name of one in robot/nodes/shell.py."""
+        from robot.nodes import shell
         from robot.ros import message_class
 
         if topic not in self._publishers:
-            qos = SENSORS if best_effort else RELIABLE
-            publisher = self._publishers[topic] = self.node.create_publisher(message_class(kind), topic, qos)
+            quality = getattr(shell, qos)
+            publisher = self._publishers[topic] = self.node.create_publisher(message_class(kind), topic, quality)
             self.wait(f"somebody listens on {topic}", publisher.get_subscription_count)
         self._publishers[topic].publish(message)
 
@@ -205,6 +205,9 @@ class Nodes:
             time.sleep(0.01)
         return status
 
+    def running(self, name: str) -> bool:
+        return name in self._processes and self._processes[name].status(name) is None
+
     def said(self, name: str) -> str:
         """How a node ended, and its last words."""
         self.ended(name)
@@ -223,6 +226,8 @@ class Rig:
 
     def __init__(self, nodes: Nodes, probe: Probe):
         self.nodes, self.probe = nodes, probe
+        self.episode = ""
+        """That `begin` has begun."""
         self.contract: RobotContract = read_robot_contract(nodes.contract)
         for topic in (STEP_TOPIC, SENT_TOPIC, OUTCOME_TOPIC):
             probe.listen(topic, "std_msgs/msg/String")
@@ -309,7 +314,8 @@ class Rig:
         self.insist("recorder/reset")
         self.enable()
         self.probe.forget()
-        return self.insist("recorder/start")
+        self.episode = self.insist("recorder/start")
+        return self.episode
 
     def moving(self, steps: int = 4) -> str:
         """An episode under way in which so many commands have moved the robot; begun anew where it did not come so far.

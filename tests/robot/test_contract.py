@@ -101,11 +101,15 @@ def test_the_action_is_the_commands_fields_in_order_with_what_they_are_targets_f
     )
 
 
-def test_a_scaled_position_and_a_velocity_are_no_targets() -> None:
+def test_a_position_is_a_target_in_the_unit_of_what_it_moves_and_a_velocity_is_none() -> None:
     layout = contract(
-        commands__0__fields__0__scale=2, commands__1__fields__0__measured="tip_x", observations__1__fields__0__scale=1
+        commands__0__fields__0__scale=2,
+        commands__0__fields__1__unit="",
+        commands__0__fields__1__scale=0.5,
+        commands__1__fields__0__measured="tip_x",
+        observations__1__fields__0__scale=1,
     ).layout()
-    assert [entry.reference for entry in layout.action] == [None, "elbow", None]
+    assert [entry.reference for entry in layout.action] == ["shoulder", None, None]
 
 
 def test_cameras_are_in_the_layout_at_the_size_that_is_stored() -> None:

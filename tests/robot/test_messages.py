@@ -1,15 +1,13 @@
 """Fields by path, joints by name, and the header's stamp."""
 
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from episodes.errors import InputError
-from robot.messages import MessagePath, by_name, header_stamp, path_of
+from robot.messages import MessagePath, header_stamp, path_of
 from tests.robot.contracts import SECOND, make
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
@@ -67,28 +65,6 @@ def test_a_list_that_is_too_short_says_how_long_it_is() -> None:
 def test_an_index_into_what_is_no_list_is_a_lookup_error_like_any_other_missing_field() -> None:
     with pytest.raises(LookupError):
         path_of("data[0]").get(SimpleNamespace(data=1.0))
-
-
-@given(st.permutations(["a", "b", "c", "d"]), st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=6))
-def test_values_are_found_by_name_in_any_order(order: list[str], wanted: list[str]) -> None:
-    values = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
-    assert by_name(order, [values[name] for name in order], wanted) == [values[name] for name in wanted]
-
-
-def test_values_of_an_array_come_out_as_plain_numbers() -> None:
-    values: Any = np.array([0.5], np.float32)
-    (value,) = by_name(["a"], values, ["a"])
-    assert type(value) is float
-
-
-def test_a_missing_joint_is_named_with_those_that_are_there() -> None:
-    with pytest.raises(LookupError, match=r"'c'; there are: a, b"):
-        by_name(["a", "b"], [1.0, 2.0], ["c"])
-
-
-def test_a_joint_without_a_value_is_named() -> None:
-    with pytest.raises(LookupError, match=r"'b' has no value: 1 values for 2 names"):
-        by_name(["a", "b"], [1.0], ["b"])
 
 
 @given(st.integers(1, 2**31 - 1), st.integers(0, SECOND - 1))

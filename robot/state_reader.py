@@ -1,0 +1,78 @@
+"""The state entries that a message makes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from robot.contract import Observation
+from robot.messages import MessagePath, path_of
+
+
+class StateReader:
+    """Reads one input's messages.
+
+    Joints are found by their names. Where they are in a message hardly ever changes, so it is remembered until it does.
+    """
+
+    def __init__(self, source: Observation):
+        self._fields: list[tuple[MessagePath, tuple[str, ...], float]] = []
+        for item in source.fields:
+            joints = source.joints if item.joint is None else (item.joint,)
+            self._fields.append((path_of(item.path), joints, item.scale))
+        self._names_path = path_of(source.names)
+        self._by_name = any(joints for _, joints, _ in self._fields)
+        self._names: list[str] | None = None
+        self._places: list[list[int]] = []
+
+    def read(self, message: Any) -> np.ndarray:
+        """The values in the order of the state: shape (n,), float32.
+
+        Raises:
+            LookupError: where a field, a joint or a joint's value is missing.
+            ValueError: where a number is not finite.
+        """
+        if self._by_name:
+            self._find(self._names_path.get(message))
+        found: list[float] = []
+        for number, (path, joints, scale) in enumerate(self._fields):
+            value = path.get(message)
+            if joints:
+                found += [float(value[place]) * scale for place in self._checked(number, value)]
+            else:
+                found.append(_number(value, path.text) * scale)
+        with np.errstate(over="ignore"):
+            values = np.array(found, np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"not finite: {values.tolist()}")
+        return values
+
+    def _find(self, names: Sequence[str]) -> None:
+        """Where the joints of every field are among a message's names."""
+        if names == self._names:
+            return
+        place = {name: index for index, name in enumerate(names)}
+        for _, joints, _ in self._fields:
+            for joint in joints:
+                if joint not in place:
+                    self._names = None
+                    raise LookupError(f"there is no joint {joint!r}; there are: {', '.join(names)}")
+        self._places = [[place[joint] for joint in joints] for _, joints, _ in self._fields]
+        self._names = list(names)
+
+    def _checked(self, number: int, value: Any) -> list[int]:
+        """The places of a field's joints, which all have a value: an effort may be left empty."""
+        places = self._places[number]
+        if not hasattr(value, "__len__"):
+            raise LookupError(f"{self._fields[number][0].text}: is no list of a number per joint")
+        if max(places) >= len(value):
+            joint = next(j for j, place in zip(self._fields[number][1], places, strict=True) if place >= len(value))
+            raise LookupError(f"joint {joint!r} has no value: {len(value)} values for {len(self._names or ())} names")
+        return places
+
+
+def _number(value: Any, path: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise LookupError(f"{path}: is no number; with several joints say which: joints, or joint") from None
