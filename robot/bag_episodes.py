@@ -18,7 +18,7 @@ import numpy as np
 
 from episodes.episode import Episode, EpisodeError, Source
 from robot.bag_inputs import Commands, Inputs
-from robot.bag_rules import BEGINNING, Closing, Mark, Marks, Pauses, Rule, Whole
+from robot.bag_rules import BEGINNING, Closing, Mark, Marks, Pauses, Reported, Rule, Whole
 from robot.bags import BagMessage
 from robot.contract import RobotContract
 from robot.frames import Frame
@@ -51,7 +51,11 @@ class Cutter:
         }
         rule = robot.episodes
         self._pauses = Pauses(rule.gap, robot.period) if rule.by == "gaps" else None
-        self._marks = Marks(rule) if rule.by in ("events", "topic") else None
+        self._marks: Marks | None = None
+        if rule == Reported.RULE:
+            self._marks = Reported()
+        elif rule.by in ("events", "topic"):
+            self._marks = Marks(rule)
         self._rule: Rule = self._pauses or self._marks or Whole()
         self._frames: list[Frame] = []
         """Of the episode under way."""

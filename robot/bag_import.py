@@ -13,6 +13,7 @@ from episodes.importers.source import choose_cameras, listed
 from robot.bag_episodes import Cutter, Setting
 from robot.bag_inputs import Inputs, Seen
 from robot.bag_recordings import STRING, Recordings
+from robot.bag_rules import Reported
 from robot.bags import Bag, BagMessage, open_bag
 from robot.contract import RobotContract
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, SENT_TOPIC, STEP_TOPIC
@@ -81,9 +82,12 @@ class BagSource:
         """May be replaced before the episodes are gone through, by one that knows `message_count`."""
         self._bag: Bag | None = open_bag(path)
         try:
-            steps = [n for n in places_of(self._bag, STEP_TOPIC, namespace) if self._bag.topics[n].type == STRING]
+            steps = _reports(self._bag, STEP_TOPIC, namespace)
             self.recorded = bool(steps)
-            """Whether this project recorded it."""
+            """Whether this project's actor moved the robot in it."""
+            if not steps and _reports(self._bag, EPISODE_TOPIC, namespace):
+                # The recorder alone: it knows the episodes, and somebody else moved the robot.
+                self._robot = replace(self._robot, episodes=Reported.RULE)
             # All of our nodes are in one namespace.
             self._names = self._topics(
                 self._bag, steps[0].removesuffix(f"/{STEP_TOPIC}") if len(steps) == 1 else namespace
@@ -141,6 +145,12 @@ class BagSource:
             if robot.episodes.topic is not None and robot.episodes.type is not None:
                 wanted[robot.episodes.topic] = robot.episodes.type
         return {topic: find_topic(bag, topic, kind, namespace) for topic, kind in wanted.items()}
+
+
+def _reports(bag: Bag, topic: str, namespace: str) -> list[str]:
+    """What a topic of this project's nodes is called in the bag, where one of them said something on it."""
+    found = places_of(bag, topic, namespace)
+    return [name for name in found if bag.topics[name].type == STRING and bag.topics[name].count]
 
 
 def find_topic(bag: Bag, topic: str, kind: str, namespace: str = "") -> str:

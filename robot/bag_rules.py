@@ -6,9 +6,11 @@ from enum import Enum
 from itertools import pairwise
 from typing import Protocol
 
+from episodes.errors import InputError
 from robot.bags import BagMessage
 from robot.contract import EpisodeRule
 from robot.messages import header_stamp, path_of
+from robot.reports import EPISODE_TOPIC, EpisodeState, decode
 
 BEGINNING = -(2**62)
 """Before any stamp [ns]."""
@@ -143,3 +145,23 @@ class Marks:
         """Whether one is under way is not forgotten; only a change of it would be said again."""
         running = bool(self._marks) and self._marks[-1][1] is Mark.START
         self._marks = [(BEGINNING, Mark.START)] if running else []
+
+
+class Reported(Marks):
+    """The recorder's own reports, where nobody but a person or an old program moved the robot."""
+
+    RULE = EpisodeRule(by="topic", topic=EPISODE_TOPIC, type="std_msgs/msg/String")
+
+    def __init__(self) -> None:
+        super().__init__(self.RULE)
+
+    def add(self, message: BagMessage) -> None:
+        """Raises a LookupError where the message is no report."""
+        try:
+            state = decode(EpisodeState, message.message.data)
+        except InputError as error:
+            raise LookupError(str(error)) from None
+        mark = Mark.START if state.running else Mark.STOP
+        if state.terminated and state.success is not None:
+            mark = Mark.SUCCESS if state.success else Mark.FAILURE
+        insort(self._marks, (state.stamp, mark), key=lambda each: each[0])

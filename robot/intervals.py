@@ -218,8 +218,6 @@ def _limits(command: Command, entry: CommandField) -> Limits:
         raise InputError(
             f"{where}: 0 is not between low {entry.low:g} and high {entry.high:g}: it could never stand still"
         )
-    if command.kind == "velocity" and command.held == "last":
-        raise InputError(f"{where}: holding the last velocity is not holding still; use hold: zero")
     if command.kind == "position" and entry.measured is None and (entry.velocity or entry.acceleration):
         raise InputError(
             f"{where}: velocity and acceleration count from where it is; say what is measured of it: "

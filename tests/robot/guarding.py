@@ -18,7 +18,7 @@ START = 1_000_000_000_000
 
 def entry(name: str = "x", low: float = -1.0, high: float = 1.0, **more: Any) -> dict[str, Any]:
     """One number of the action, as YAML has it."""
-    return {"name": name, "path": "data[0]", "low": low, "high": high, **more}
+    return {"name": name, "low": low, "high": high, **more}
 
 
 def command(kind: str, *entries: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def command(kind: str, *entries: dict[str, Any], **more: Any) -> dict[str, Any]:
         "topic": topic,
         "type": "std_msgs/msg/Float64MultiArray",
         "kind": kind,
-        "fields": list(entries),
+        "fields": [{"path": f"data[{index}]", **one} for index, one in enumerate(entries)],
         **silence,
         **more,
     }

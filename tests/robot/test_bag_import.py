@@ -23,6 +23,7 @@ from robot.bag_import import BagSource
 from robot.contract import RobotContract, read_robot_contract
 from robot.frames import Arrival
 from robot.pictures import picture_from
+from robot.reports import EpisodeState, encode
 from tests.robot.bagmaking import (
     CAMERA,
     Logged,
@@ -333,6 +334,26 @@ def test_a_topic_that_is_true_while_an_episode_lasts(tmp_path: Path) -> None:
     assert (seconds(first.observation_time)[0], seconds(first.observation_time)[-1]) == (0.5, 2.0)
     assert (seconds(second.observation_time)[0], seconds(second.observation_time)[-1]) == (3.0, 4.9)
     assert first.truncated and second.truncated
+
+
+def test_the_recorders_reports_are_the_rule_where_somebody_else_moves_the_robot(tmp_path: Path) -> None:
+    """As `firsthand up record` leaves it: no actor, whose topic is known and empty."""
+
+    def state(at: float, name: str, running: bool, **end: Any) -> Logged:
+        return text(at, encode(EpisodeState(name, running, nanoseconds(at), **end)), "/episode")
+
+    reports = [
+        state(0.0, "", False),
+        state(0.5, "one", True),
+        state(2.0, "one", False, terminated=True, success=True),
+        state(3.0, "two", True),
+        state(4.0, "two", False, reason="stopped"),
+    ]
+    first, second = episodes_of([*driving(0, 5), *reports], tmp_path, arm(episodes={"by": "whole"}))
+    assert (seconds(first.observation_time)[0], seconds(first.observation_time)[-1]) == (0.5, 2.0)
+    assert (seconds(second.observation_time)[0], seconds(second.observation_time)[-1]) == (3.0, 4.0)
+    assert first.terminated and first.success is not None and first.success[-1] == 1
+    assert second.truncated and set(second.source.tolist()) == {Source.DEMONSTRATION}
 
 
 def test_an_episode_goes_on_after_the_clock_was_set_back_where_nothing_says_that_it_is_over(tmp_path: Path) -> None:

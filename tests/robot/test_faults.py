@@ -307,19 +307,26 @@ def test_a_dead_mans_switch_holds_the_robot_for_as_long_as_nobody_holds_it(robot
 
 
 def test_somebody_else_who_commands_is_named_and_the_controllers_have_their_manners(robot: Robot) -> None:
+    probe = robot.probe
     robot.moving()
     nonsense = make_message(FLOATS)
     nonsense.data = [float("nan")]
-    robot.probe.publish(X, FLOATS, nonsense)
-    robot.check_stop("somebody else publishes commands: /probe on x_controller/commands")
-    assert "/probe on x_controller/commands" in robot.probe.status("guardian")[2]["other publishers"]
-    robot.probe.wait("it is dropped", lambda: int(robot.probe.status("sim_robot")[2].get(f"{X} not_finite", 0)) == 1)
-    nonsense.data = [0.1, 0.1]
-    robot.probe.publish(X, FLOATS, nonsense)
-    robot.probe.wait("it is off", lambda: robot.probe.status("sim_robot")[1] == f"controller off: {X}")
-    robot.probe.silence(X)
+    try:
+        probe.publish(X, FLOATS, nonsense)
+        named = "/probe on x_controller/commands"
+        assert robot.stopped() == f"somebody else publishes commands: {named}"
+        probe.wait("diagnostics name it", lambda: probe.status("guardian")[2].get("other publishers") == named)
+        robot.at_rest()
+        probe.wait("it is dropped", lambda: probe.status("sim_robot")[2].get(f"{X} not_finite") == "1")
+        nonsense.data = [0.1, 0.1]
+        probe.publish(X, FLOATS, nonsense)
+        probe.wait("it is off", lambda: probe.status("sim_robot")[1] == f"controller off: {X}")
+        refused = probe.call("guardian/rearm")
+        assert (refused.success, refused.message) == (False, f"not rearmed: somebody else publishes commands: {named}")
+    finally:
+        probe.silence(X)
     robot.moving()
-    assert robot.probe.status("sim_robot")[0] == 0
+    probe.wait("it works again", lambda: probe.status("sim_robot")[0] == 0)
 
 
 # The recorder is lost.

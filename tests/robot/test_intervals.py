@@ -299,7 +299,6 @@ def test_rounding_asks_for_no_harder_braking_than_there_is():
     [
         (command("velocity", entry(low=0.1, high=1.0)), ["velocity_x, x", "0 is not between low 0.1 and high 1"]),
         (command("effort", entry(low=-2.0, high=-1.0)), ["effort_x, x", "0 is not between"]),
-        (command("velocity", entry(), hold="last"), ["hold: zero"]),
         (command("position", entry(velocity=1.0)), ["position_x, x", "measured: STATE_ENTRY"]),
         (command("position", entry(acceleration=1.0)), ["measured: STATE_ENTRY"]),
     ],
