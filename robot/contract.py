@@ -444,6 +444,15 @@ def _check_command(command: Command, units: dict[str, str]) -> None:
             raise InputError(f"{place}: scale {item.scale:g}, expected more than 0")
         if item.measured is not None and item.measured not in units:
             raise unknown("state entry", item.measured, units, place)
+        if command.kind != "position" and not item.low <= 0 <= item.high:
+            raise InputError(
+                f"{place}: 0 is not between low {item.low:g} and high {item.high:g}: it could never stand still"
+            )
+        if command.kind == "position" and item.measured is None and (item.velocity or item.acceleration):
+            raise InputError(
+                f"{place}: velocity and acceleration count from where it is; say what is measured of it: "
+                "measured: STATE_ENTRY, or its first command could be anywhere"
+            )
         for limit in ("position", "leash"):
             if getattr(item, limit) is not None and item.measured is None:
                 raise InputError(f"{place}: {limit} is judged by what is measured; say what: measured: STATE_ENTRY")

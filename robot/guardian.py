@@ -77,9 +77,6 @@ class Guardian:
 
     A position that is not measured (a gripper's) is not known before it is first commanded: it is NaN until then, and
     then starts anywhere between its low and high.
-
-    Raises:
-        InputError: where the contract's limits could not make the robot hold still.
     """
 
     def __init__(self, contract: RobotContract, *, lock_step: bool = False):

@@ -30,7 +30,6 @@ left over. Without an acceleration limit it stops at once, and the squares fall 
 import math
 from dataclasses import dataclass
 
-from episodes.errors import InputError
 from robot.contract import Command, CommandField, Interval, RobotContract
 
 
@@ -121,11 +120,7 @@ class Span:
 
 
 def limits_of(contract: RobotContract) -> list[Limits]:
-    """The limits of every number of the action, in order.
-
-    Raises:
-        InputError: where a robot with these limits could not be made to hold still.
-    """
+    """The limits of every number of the action, in order."""
     return [_limits(command, entry) for command, entry in contract.action_fields]
 
 
@@ -213,16 +208,6 @@ def rounding(*values: float) -> float:
 
 
 def _limits(command: Command, entry: CommandField) -> Limits:
-    where = f"commands to {command.topic}, {entry.name}"
-    if command.kind != "position" and not entry.low <= 0 <= entry.high:
-        raise InputError(
-            f"{where}: 0 is not between low {entry.low:g} and high {entry.high:g}: it could never stand still"
-        )
-    if command.kind == "position" and entry.measured is None and (entry.velocity or entry.acceleration):
-        raise InputError(
-            f"{where}: velocity and acceleration count from where it is; say what is measured of it: "
-            "measured: STATE_ENTRY, or its first command could be anywhere"
-        )
     return Limits(
         name=entry.name,
         kind=command.kind,
