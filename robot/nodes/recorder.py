@@ -224,6 +224,8 @@ class RecorderNode(Shell):
             for topic, messages in self._recent.items():
                 for message in messages:
                     self._writer.write(self._names[topic], *message)
+            # A disk that is full is noticed now, and not when the robot moves.
+            self._writer.sync()
         except OSError as error:
             self._lost(error)
             raise InputError(self._problem) from None

@@ -96,7 +96,9 @@ class Shell(LifecycleNode):
 
     def publish_diagnostics(self, level: str, summary: str, values: dict[str, Any]) -> None:
         """One status, named after the node."""
-        status = DiagnosticStatus(level=LEVELS[level], name=f"{self.get_name()}: state", message=summary)
+        # Two robots' nodes have the same names, and this topic is everybody's.
+        name = self.get_fully_qualified_name().removeprefix("/")
+        status = DiagnosticStatus(level=LEVELS[level], name=f"{name}: state", message=summary)
         status.hardware_id = "firsthand"
         status.values = [KeyValue(key=key, value=f"{value}") for key, value in values.items()]
         message = DiagnosticArray(status=[status])

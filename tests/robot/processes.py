@@ -30,7 +30,7 @@ from robot.table import NodeSpec, Value
 from robot.table import nodes as specs_of
 from robot.up import Up
 
-WAIT = 90.0
+WAIT = 150.0
 """Longest time that anything is waited for [s]: two busy cores are slow."""
 logger = logging.getLogger("nodes")
 logger.setLevel(logging.INFO)
@@ -44,6 +44,13 @@ class Heard:
 
     def __init__(self, message: Message):
         self.message, self.at = message, time.monotonic()
+        self._report: Any = None
+
+    def report(self, cls: type[T]) -> T:
+        """What a node said in it, decoded once."""
+        if self._report is None:
+            self._report = decode(cls, self.message.data)
+        return self._report
 
 
 class Probe:
@@ -97,7 +104,7 @@ class Probe:
 
     def reports(self, cls: type[T], topic: str) -> list[T]:
         """What nodes said to each other, decoded."""
-        return [decode(cls, heard.message.data) for heard in self.heard(topic)]
+        return [heard.report(cls) for heard in self.heard(topic)]
 
     def forget(self) -> None:
         """From here on only what comes next counts, and what is latched."""
@@ -111,7 +118,7 @@ class Probe:
         while not (found := condition()):
             assert time.monotonic() < deadline, f"still not so after {timeout:g} s: {what}"
             with self.changed:
-                self.changed.wait(0.02)
+                self.changed.wait(0.05)
         return found
 
     def publish(self, topic: str, kind: str, message: Message, qos: str = "RELIABLE") -> None:
@@ -154,7 +161,8 @@ class Probe:
 
     def status(self, node: str) -> tuple[int, str, dict[str, str]]:
         """The newest diagnostics of a node: level, summary, values."""
-        statuses = [s for h in self.heard("/diagnostics") for s in h.message.status if s.name == f"{node}: state"]
+        name = f"{self.node.get_namespace()}/{node}".lstrip("/")
+        statuses = [s for h in self.heard("/diagnostics") for s in h.message.status if s.name == f"{name}: state"]
         if not statuses:
             return -1, "", {}
         return statuses[-1].level[0], statuses[-1].message, {value.key: value.value for value in statuses[-1].values}
@@ -268,7 +276,7 @@ class Rig:
         return [(h.at, [float(path.get(h.message)) for path in paths]) for h in self.probe.heard(topic)]
 
     def states_seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """What the robot measured: stamps [ns], shape (n,), and states, shape (n, S)."""
+        """What the robot measured where all of it came: stamps [ns], shape (n,), and states, shape (n, S)."""
         frames = Frames(self.contract, cameras=False, kept=None)
         for topic in frames.topics:
             for heard in self.probe.heard(topic):
@@ -276,8 +284,13 @@ class Rig:
         first = self.contract.observations[0].topic
         stamps = sorted({header_stamp(heard.message) or 0 for heard in self.probe.heard(first)})
         found = [frames.frame(stamp) for stamp in stamps]
-        found = [frame for frame in found if not frame.missing]
+        found = [frame for frame in found if set(frame.stamps) == {frame.tick}]
         return np.array([frame.tick for frame in found]), np.array([frame.state for frame in found])
+
+    def hand(self, newest: int) -> np.ndarray:
+        """Where the hand was measured the last so many times [m], shape (n, 3)."""
+        poses = [h.message.pose.position for h in self.probe.heard("cartesian_pose_broadcaster/pose")[-newest:]]
+        return np.array([[pose.x, pose.y, pose.z] for pose in poses])
 
     def ready(self) -> None:
         """Wait until the nodes are there and hear each other."""

@@ -84,7 +84,7 @@ class Robot(Rig):
         probe.node.create_timer(0.05, step_on_it)
 
     def start_actor(self) -> None:
-        self.nodes.start("actor", run=str(self.run), trigger="inputs")
+        self.nodes.start("actor", run=str(self.run), trigger="clock")
 
     def start_recorder(self) -> None:
         self.nodes.start("recorder", bags=str(self.bags), place="sim")
@@ -97,8 +97,8 @@ class Robot(Rig):
         """Wait until what is measured of the hand does not change any more."""
 
         def still() -> bool:
-            _, states = self.states_seen()
-            return len(states) >= 4 and float(np.ptp(states[-4:, :3], axis=0).max()) < 1e-3
+            hand = self.hand(4)
+            return len(hand) == 4 and float(np.ptp(hand, axis=0).max()) < 1e-3
 
         self.probe.wait("the robot is at rest", still)
 
@@ -175,7 +175,7 @@ def test_an_actor_that_is_killed_in_motion_leaves_a_robot_at_rest(robot: Robot) 
 def test_two_actors_at_once_are_noticed(robot: Robot) -> None:
     second = Nodes(robot.nodes.contract, use_sim_time=True)
     try:
-        second.start("actor", run=str(robot.run), trigger="inputs")
+        second.start("actor", run=str(robot.run), trigger="clock")
         robot.probe.wait("both are there", lambda: robot.probe.node.count_publishers("actor/step") == 2)
         robot.begin()
         robot.check_stop("there are two actors")
@@ -343,7 +343,7 @@ def test_a_full_disk_ends_the_recording_loudly_and_not_the_guarding(robot: Robot
             "it says so", lambda: robot.probe.status("recorder")[:2] == (2, "recording stopped: File too large")
         )
         refused = robot.probe.call("recorder/start")
-        assert not refused.success
+        assert (refused.success, refused.message) == (False, "recording stopped: File too large")
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
     assert robot.reason == ""
@@ -356,7 +356,7 @@ def test_a_full_disk_ends_the_recording_loudly_and_not_the_guarding(robot: Robot
 
 
 def test_of_a_power_cut_between_two_syncs_everything_before_is_left(robot: Robot) -> None:
-    name = robot.moving(steps=25)
+    name = robot.moving(steps=18)
     robot.nodes.kill("recorder")
     part = robot.bags / f"{name}.mcap{PART}"
     with part.open("r+b") as file:

@@ -1,7 +1,6 @@
 """The nodes as processes: what comes out of a robot behind topics is what went in, step by step."""
 
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from episodes.store import Store
 from finetune.run import Run
 from policies.policy import Policy
 from robot.bag_import import BagSource
-from robot.frames import Arrival, Frames
-from robot.messages import header_stamp
 from robot.ros import make_message, message_class
 from robot.session import RobotEpisode, run_episodes
 from sim.rollout import rollout
@@ -242,117 +239,3 @@ def test_nodes_go_through_their_lives_again(lock_step: Rig, evaluated: list[Robo
         rollout(task, Policy.load(Run.open(runs / "lift").last), seed),
     )
     task.close()
-
-
-# In real time, in a namespace, with a person who resets.
-
-
-HANDS = "put the cube back"
-SEED_IN_FILE = 77
-
-
-@pytest.fixture(scope="module")
-def real_time(domain: int, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """A robot in a namespace whose messages come late, or not at all."""
-    folder = tmp_path_factory.mktemp("real-time")
-    content = yaml.safe_load(SHIPPED.read_text()) | {"reset": {"hands": HANDS}}
-    content["safety"]["silence"] = 2.0
-    for observation in content["observations"]:
-        observation["max_age"] = 1.0
-    parameters = {"/left/sim_robot": {"ros__parameters": {"seed": SEED_IN_FILE, "fault.drop": 0.1}}}
-    file = write_contract(folder / "more.yaml", parameters)
-    nodes = Nodes(write_contract(folder / "robot.yaml", content), namespace="left", params_file=str(file))
-    probe = Probe("/left")
-    try:
-        nodes.start_set("sim", run=str(runs / "steady"), bags=str(folder / "bags"), task="lift-quick:horizon=400")
-        yield Rig(nodes, probe)
-    finally:
-        nodes.stop()
-        probe.close()
-
-
-@pytest.fixture(scope="module")
-def by_hand(real_time: Rig) -> tuple[RobotEpisode, list[str]]:
-    """An episode that was run while a person was there, and what the person was asked."""
-    probe, found, asked = real_time.probe, [], []
-
-    def run() -> None:
-        found.extend(run_episodes(1, enable=True, namespace="left", say=asked.append))
-
-    session = threading.Thread(target=run, daemon=True)
-    session.start()
-    probe.wait("somebody is asked", lambda: any(h.message.data == HANDS for h in probe.heard("recorder/asks")))
-    assert not any(state.running for state in real_time.states)
-    again = probe.call("recorder/reset")
-    assert (again.success, again.message) == (False, "a reset is under way already")
-    assert real_time.insist("sim_robot/reset") == f"seed {SEED_IN_FILE}"
-    probe.set("sim_robot", fault__late=0.25, fault__late_by=0.25)
-    assert session.is_alive()
-    assert not any(state.running for state in real_time.states)
-    real_time.insist("recorder/ready")
-    probe.wait("the session ends", lambda: not session.is_alive())
-    assert found, real_time.nodes.lines
-    return found[0], asked
-
-
-def test_a_reset_by_hands_asks_for_them_and_waits(real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]) -> None:
-    found, asked = by_hand
-    assert asked == [f"please: {HANDS}; then call recorder/ready"]
-    assert [heard.message.data for heard in real_time.probe.heard("recorder/asks")] == ["", HANDS, ""][-2:]
-    assert found.steps > 0
-    assert not real_time.probe.call("recorder/ready").success, "nobody was asked for anything"
-
-
-def test_who_gave_the_permission_to_move_takes_it_back(real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]) -> None:
-    real_time.probe.wait("it is not enabled", lambda: real_time.probe.status("guardian")[2].get("enabled") == "False")
-
-
-def test_what_is_imported_is_what_the_actor_saw_whatever_came_late_or_never(
-    real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]
-) -> None:
-    found, _ = by_hand
-    episode = imported(real_time.recorded(found.name), real_time)
-    values: dict[tuple[str, int], np.ndarray] = {}
-    for source in real_time.contract.observations:
-        for heard in real_time.probe.heard(source.topic):
-            frames = Frames(real_time.contract, cameras=False)
-            ((arrival, _),) = frames.add(source.topic, heard.message, 0)
-            assert arrival is Arrival.NEW
-            stamp = header_stamp(heard.message)
-            assert stamp is not None
-            state = frames.frame(stamp).state
-            values[source.topic, stamp] = state[~np.isnan(state)]
-    topics = [source.topic for source in real_time.contract.observations]
-    steps = {step.tick: step for step in real_time.steps}
-    late = 0
-    for tick, state in zip(episode.observation_time.tolist(), episode.state, strict=True):
-        stamps = steps[tick].stamps
-        seen = np.concatenate([values[topic, stamp] for topic, stamp in zip(topics, stamps, strict=True)])
-        np.testing.assert_array_equal(state, seen)
-        late += len(set(stamps)) > 1
-    assert episode.steps == found.steps
-    assert late > 0, "something was late or lost"
-    sent = {sent.tick: sent.action for sent in real_time.sent if sent.episode == found.name}
-    actions = [sent[tick] for tick in episode.observation_time[: episode.steps].tolist()]
-    assert episode.action.tobytes() == np.array(actions, np.float32).tobytes()
-
-
-def test_nodes_are_ended_together_and_the_robot_is_at_rest(
-    real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]
-) -> None:
-    probe = real_time.probe
-    probe.set("sim_robot", fault__late=-1.0, fault__drop=-1.0)
-    real_time.insist("sim_robot/reset")
-    real_time.enable()
-    probe.forget()
-    name = real_time.insist("recorder/start")
-    probe.wait("it moves", lambda: len(real_time.sent) >= 5)
-    assert real_time.nodes.stop() == [0, 0, 0, 0]
-    twists = [values for _, values in real_time.commands("servo_node/delta_twist_cmds")]
-    assert any(map(any, twists))
-    assert not any(twists[-1])
-    speeds = np.abs(np.diff([[0.0, 0.0, 0.0], *twists], axis=0))
-    assert speeds.max() <= 1.0 + 1e-9, "at 10 m/s^2 within a period"
-    (end,) = [state for state in real_time.states if state.episode == name and not state.running]
-    assert not end.terminated
-    assert real_time.recorded(name).is_file()
