@@ -295,10 +295,10 @@ def test_a_dead_mans_switch_holds_the_robot_for_as_long_as_nobody_holds_it(robot
     robot.moving()
     robot.pedal = how
     try:
-        robot.probe.wait("it is held", lambda: any(sent.verdict == 3 for sent in robot.sent))
+        # An answer to the actor between episodes, which holds as well, may still be on its way.
+        robot.probe.wait("it is held", lambda: any("dead-man switch" in sent.reason for sent in robot.sent))
         robot.at_rest()
-        held = next(sent for sent in robot.sent if sent.verdict == 3)
-        assert "dead-man switch" in held.reason
+        assert robot.reason == ""
     finally:
         robot.pedal = True
     robot.probe.forget()
