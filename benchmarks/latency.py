@@ -4,9 +4,9 @@
     python -m benchmarks.latency --rates 100 --seconds 600 --only fifo+learner
 
 A stand-in for a robot publishes seven joints at a rate; the actor (a policy of 256x256) and the guardian answer.
-Measured
-is the time from the observation's stamp to the arrival of the command with that stamp, in the robot's process. `fifo`
-asks for SCHED_FIFO; `learner` has IQL updates running beside it on one thread.
+Measured is the time from the observation's stamp to when the guardian published the command with that stamp, and to
+when it arrived in the robot's process, which is written in Python, too. `fifo` asks for SCHED_FIFO; `learner` has IQL
+updates running beside it on one thread.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from finetune.pretrain import pretrain
 from robot.contract import read_robot_contract
 from robot.ros import make_message, message_class, require_ros
 from robot.table import NodeSpec
-from robot.ticking import DeadlineThread, ask_for_realtime
+from robot.ticking import SWITCH, DeadlineThread, ask_for_realtime, ask_for_realtime_middleware
 from robot.up import Up
 
 JOINTS = [f"joint{number}" for number in range(1, 8)]
@@ -115,10 +115,12 @@ class Robot:
         from rclpy.node import Node
         from rclpy.qos import DurabilityPolicy, QoSProfile
 
+        # The same in every row: it is what measures.
+        sys.setswitchinterval(SWITCH)
         rclpy.init()
         self._node = Node("latency")
-        self.late: list[tuple[int, int]] = []
-        """Stamp and latency of every command [ns]."""
+        self.late: list[tuple[int, int, int]] = []
+        """Of every command: its stamp, and how long after that it was sent and arrived [ns]."""
         self._out = self._node.create_publisher(message_class("sensor_msgs/msg/JointState"), "joint_states", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._episode = self._node.create_publisher(message_class("std_msgs/msg/String"), "episode", latched)
@@ -171,16 +173,17 @@ class Robot:
         self._message.header.stamp.sec, self._message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
         self._out.publish(self._message)
 
-    def _take(self, message: Any) -> None:
+    def _take(self, message: Any, info: Any) -> None:
         now = time.time_ns()
         stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        self.late.append((stamp, now - stamp))
+        self.late.append((stamp, info["source_timestamp"] - stamp, now - stamp))
         self._message.position = list(message.points[0].positions)
 
     def _spin(self) -> None:
         from rclpy.executors import ExternalShutdownException
 
         ask_for_realtime()
+        ask_for_realtime_middleware()
         try:
             self._executor.spin()
         except ExternalShutdownException:
@@ -229,8 +232,9 @@ def measure(folder: Path, rate: float, case: str, seconds: float) -> dict[str, A
         robot.stop()
         nodes.stop()
     began = robot.late[0][0] + round(WARM_UP * 1e9)
-    late = np.array([latency for stamp, latency in robot.late if stamp >= began]) / 1e6
-    stamps = np.array([stamp for stamp, _ in robot.late if stamp >= began])
+    late = np.array([sent for stamp, sent, _ in robot.late if stamp >= began]) / 1e6
+    arrived = np.array([latency for stamp, _, latency in robot.late if stamp >= began]) / 1e6
+    stamps = np.array([stamp for stamp, _, _ in robot.late if stamp >= began])
     expected = round((stamps[-1] - stamps[0]) / 1e9 * rate) + 1
     p50, p99, p999 = np.percentile(late, [50, 99, 99.9])
     return {
@@ -243,6 +247,9 @@ def measure(folder: Path, rate: float, case: str, seconds: float) -> dict[str, A
         "p99.9": p999,
         "max": late.max(),
         "over 10 ms": int((late > 10).sum()),
+        "arrived p50": np.percentile(arrived, 50),
+        "arrived p99": np.percentile(arrived, 99),
+        "arrived max": arrived.max(),
     }
 
 
@@ -255,16 +262,18 @@ def main() -> int:
     options = parser.parse_args()
     require_ros()
     rows = []
-    print("| rate [Hz] | case | commands | none | p50 [ms] | p99 | p99.9 | max | over 10 ms |\n" + "|---" * 9 + "|")
+    print("| rate [Hz] | case | commands | none | sent: p50 [ms] | p99 | p99.9 | max | over 10 ms ", end="")
+    print("| arrived: p50 [ms] | p99 | max |\n" + "|---" * 12 + "|")
     with tempfile.TemporaryDirectory() as folder:
         for rate in options.rates:
             for case in options.only or CASES:
                 row = measure(Path(folder), rate, case, options.seconds)
                 rows.append(row)
-                cells = [f"{row[key]:.2f}" for key in ("p50", "p99", "p99.9", "max")]
+                sent = [f"{row[key]:.2f}" for key in ("p50", "p99", "p99.9", "max")]
+                arrived = [f"{row[f'arrived {key}']:.2f}" for key in ("p50", "p99", "max")]
                 print(
-                    f"| {rate:g} | {case} | {row['commands']} | {row['without a command']} | {' | '.join(cells)} "
-                    f"| {row['over 10 ms']} |",
+                    f"| {rate:g} | {case} | {row['commands']} | {row['without a command']} | {' | '.join(sent)} "
+                    f"| {row['over 10 ms']} | {' | '.join(arrived)} |",
                     flush=True,
                 )
     if options.json:

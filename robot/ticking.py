@@ -6,17 +6,34 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 FIFO_PRIORITY = 40
 """Of SCHED_FIFO: above everything ordinary, below the kernel's own threads (50)."""
+GUARDIAN_PRIORITY = FIFO_PRIORITY + 1
+"""An actor that never sleeps must not keep the guardian from the processor."""
+SWITCH = 1e-4
+"""How soon a Python thread gives way to another of its process [s]. The usual 5 ms may be all the time there is."""
 
 
-def ask_for_realtime() -> bool:
+def ask_for_realtime(priority: int = FIFO_PRIORITY) -> bool:
     """Ask the kernel to run this thread before all ordinary ones. Returns whether it agreed (it takes a permission)."""
+    return _ask_for_realtime(0, priority)
+
+
+def ask_for_realtime_middleware(priority: int = FIFO_PRIORITY) -> None:
+    """The same for the threads that nobody in Python has started: what is waited for comes through them."""
+    ours = {thread.native_id for thread in threading.enumerate()}
+    with contextlib.suppress(OSError):
+        for thread in {int(task.name) for task in Path("/proc/self/task").iterdir()} - ours:
+            _ask_for_realtime(thread, priority)
+
+
+def _ask_for_realtime(thread: int, priority: int) -> bool:
     with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
         return True
     return False
 
@@ -59,12 +76,13 @@ class DeadlineThread:
         failed: Callable[[BaseException], None],
         *,
         realtime: bool = True,
+        priority: int = FIFO_PRIORITY,
     ):
         """`period` in ns; `failed` is called once, from the thread, where a tick raised; no tick comes after it."""
         self.lateness = Lateness()
         self.realtime = realtime
         """Whether to ask for SCHED_FIFO; once started, whether it was given."""
-        self._period, self._tick, self._failed = period, tick, failed
+        self._period, self._tick, self._failed, self._priority = period, tick, failed, priority
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -78,7 +96,7 @@ class DeadlineThread:
             self._thread.join(timeout=2.0)
 
     def _run(self) -> None:
-        self.realtime = self.realtime and ask_for_realtime()
+        self.realtime = self.realtime and ask_for_realtime(self._priority)
         deadline = time.monotonic_ns() + self._period
         while not self._stop.is_set():
             while (ahead := deadline - time.monotonic_ns()) > 0 and not self._stop.is_set():

@@ -1,5 +1,6 @@
 """What every node has: typed parameters, one life cycle, one way to end, diagnostics."""
 
+import faulthandler
 import os
 import signal
 import sys
@@ -24,13 +25,13 @@ from std_msgs.msg import String
 from episodes.errors import InputError
 from robot.contract import RobotContract, read_robot_contract
 from robot.reports import decode
-from robot.ticking import ask_for_realtime
+from robot.ticking import FIFO_PRIORITY, SWITCH, ask_for_realtime, ask_for_realtime_middleware
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 COMMANDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATES = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-"""Hears what is latched, and every change of it, not only the last."""
+"""Every change of what is latched, not only the last, also for who comes late."""
 SENSORS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Takes what reliable and best-effort publishers send, and never makes either wait."""
 EVERYTHING = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
@@ -47,6 +48,9 @@ class Shell(LifecycleNode):
     swallow it) and fails the transition. Whatever `configure` makes of publishers, subscriptions, services, clients and
     timers is taken down again by itself.
     """
+
+    priority = FIFO_PRIORITY
+    """Of its threads, where the kernel grants it."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -211,6 +215,9 @@ class Shell(LifecycleNode):
 
 def run_node(make: Callable[[], Shell], arguments: Sequence[str] | None = None) -> int:
     """Run one node until it is told to stop. Returns the exit status: 2 for bad input, 1 for another error."""
+    # A crash below Python says where it came from.
+    faulthandler.enable()
+    sys.setswitchinterval(SWITCH)
     # Our own handlers: rclpy's would take its context away before the last command is sent.
     rclpy.init(args=[sys.argv[0], *(arguments or [])], signal_handler_options=SignalHandlerOptions.NO)
     node = None
@@ -248,7 +255,8 @@ def _told(error: BaseException) -> int:
 
 def _spin(executor: SingleThreadedExecutor, node: Shell) -> None:
     if node.realtime:
-        node.realtime = ask_for_realtime()
+        node.realtime = ask_for_realtime(node.priority)
+        ask_for_realtime_middleware(node.priority)
     try:
         executor.spin()
     except ExternalShutdownException:

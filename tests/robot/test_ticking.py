@@ -1,6 +1,8 @@
 """Ticks come at deadlines that do not drift; by a clock of the test's, so that a busy machine changes nothing."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -227,7 +229,7 @@ def test_priority_is_asked_for_and_its_refusal_is_no_failure(monkeypatch: pytest
 def test_a_thread_says_whether_it_got_priority(
     monkeypatch: pytest.MonkeyPatch, wanted: bool, granted: bool, said: bool
 ) -> None:
-    monkeypatch.setattr(ticking, "ask_for_realtime", lambda: granted)
+    monkeypatch.setattr(ticking, "ask_for_realtime", lambda _: granted)
     ticked = threading.Event()
     thread = DeadlineThread("test", PERIOD, ticked.set, _unexpected, realtime=wanted)
     thread.start()
@@ -250,3 +252,21 @@ def test_by_the_systems_clock_it_ticks_again_and_again() -> None:
     assert enough.wait(WAIT)
     thread.stop()
     assert all(at >= began + PERIOD * (number + 1) for number, at in enumerate(ticks)), "never too early"
+
+
+def test_threads_that_nobody_in_python_started_are_asked_for_too() -> None:
+    """A process of its own: this one's threads stay as they are."""
+    code = (
+        "import os, numpy, torch\n"
+        "from robot.ticking import GUARDIAN_PRIORITY, ask_for_realtime, ask_for_realtime_middleware\n"
+        "torch.set_num_threads(2); torch.ones(512, 512) @ torch.ones(512, 512)\n"
+        "ask_for_realtime_middleware(GUARDIAN_PRIORITY)\n"
+        "kinds = {int(t): os.sched_getscheduler(int(t)) for t in os.listdir('/proc/self/task')}\n"
+        "assert kinds.pop(os.getpid()) == os.SCHED_OTHER\n"
+        "print(len(kinds), set(kinds.values()) == {os.SCHED_FIFO}, ask_for_realtime())\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    count, asked, granted = found.stdout.split()
+    assert int(count) > 0
+    assert asked == granted, "where the kernel grants it to one, it does to all"
