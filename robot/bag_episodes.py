@@ -10,7 +10,7 @@
 - Ticks of the last second before the place where a bag is cut off are not used: nobody knows what was still to come.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,7 +73,7 @@ class Cutter:
         self._short: tuple[str, str, int] | None = None
         """Key and reason of the first of some stretches that are too short, and how many there are."""
 
-    def take(self, topic: str, message: BagMessage) -> Iterator[tuple[str, Episode | EpisodeError]]:
+    def take(self, topic: str, message: BagMessage) -> Iterable[tuple[str, Episode | EpisodeError]]:
         if self._marks is not None and topic == self._robot.episodes.topic:
             try:
                 self._marks.add(message)
@@ -86,13 +86,24 @@ class Cutter:
         if topic in self._inputs.topics:
             stamps = self._inputs.stamps(topic, message)
             if self._inputs.jumps(topic, stamps):
-                yield from self._advance(self._inputs.newest)
-                yield from self._finish(None, "the clock was set back")
-                self._clear()
+                return self._begin_anew(topic, message, stamps)
             self._inputs.add(topic, message, stamps)
-        if self._inputs.newest - LATE >= self._due:
-            yield from self._advance(self._inputs.newest - LATE)
-            self._due = self._frames[-1].tick + self._robot.period if self._frames else 0
+        # Most messages are between two ticks.
+        return self._catch_up() if self._inputs.newest - LATE >= self._due else ()
+
+    def _begin_anew(
+        self, topic: str, message: BagMessage, stamps: list[int | None]
+    ) -> Iterator[tuple[str, Episode | EpisodeError]]:
+        """Take the first message after the clock was set back."""
+        yield from self._advance(self._inputs.newest)
+        yield from self._finish(None, "the clock was set back")
+        self._clear()
+        self._inputs.add(topic, message, stamps)
+        yield from self._catch_up()
+
+    def _catch_up(self) -> Iterator[tuple[str, Episode | EpisodeError]]:
+        yield from self._advance(self._inputs.newest - LATE)
+        self._due = self._frames[-1].tick + self._robot.period if self._frames else 0
 
     def end(self, cut: str | None) -> Iterator[tuple[str, Episode | EpisodeError]]:
         if cut is None:

@@ -27,7 +27,7 @@ Found = Iterator[tuple[str, Episode | EpisodeError]]
 class Assembler(Protocol):
     """Makes episodes of messages in the order of the log."""
 
-    def take(self, topic: str, message: BagMessage) -> Found:
+    def take(self, topic: str, message: BagMessage) -> Iterable[tuple[str, Episode | EpisodeError]]:
         """The episodes that are complete with this message; `topic` is the contract's name for where it came from."""
         ...
 

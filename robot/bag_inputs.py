@@ -1,7 +1,7 @@
 """What comes in from a bag: the inputs as frames know them, the commands, and what was seen of both."""
 
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -101,8 +101,6 @@ class Inputs:
         self.sources = (*robot.observations, *robot.cameras)
         self._frames = Frames(robot, kept=None)
         self._ages = [round(source.max_age * 1e9) for source in self.sources]
-        self._stamps: list[list[int]] = [[] for _ in self.sources]
-        """Of the readings that are kept, in order."""
         self._by_topic: dict[str, list[int]] = {}
         for index, source in enumerate(self.sources):
             self._by_topic.setdefault(source.topic, []).append(index)
@@ -116,14 +114,12 @@ class Inputs:
 
     def stamps(self, topic: str, message: BagMessage) -> list[int | None]:
         """Of a message, for each input that it belongs to [ns]; None where its header says nothing."""
-        published = [self.sources[index].stamp == "publish" for index in self._by_topic[topic]]
-        stamp = None if all(published) else header_stamp(message.message)
-        return [message.published if instead else stamp for instead in published]
+        return self._frames.stamps(topic, message.message, message.published)
 
     def jumps(self, topic: str, stamps: list[int | None]) -> bool:
         """Whether stamps show that the clock was set back, so that nothing before them can be compared with them."""
         for index, stamp in zip(self._by_topic[topic], stamps, strict=True):
-            kept = self._stamps[index]
+            kept = self._frames.known(index)
             if stamp is not None and kept and stamp < kept[-1] - JUMP:
                 self.seen.inputs[topic].arrivals[Arrival.CLOCK_JUMP] += 1
                 return True
@@ -132,14 +128,12 @@ class Inputs:
     def add(self, topic: str, message: BagMessage, stamps: list[int | None]) -> None:
         """Take a message. One that some input cannot use counts as unusable."""
         seen, worst, reason = self.seen.inputs[topic], None, ""
-        arrivals = self._frames.add(topic, message.message, message.published)
-        for index, stamp, (arrival, why) in zip(self._by_topic[topic], stamps, arrivals, strict=True):
+        arrivals = self._frames.take(topic, message.message, stamps)
+        for stamp, (arrival, why) in zip(stamps, arrivals, strict=True):
             if arrival is Arrival.UNUSABLE or worst is None:
                 worst, reason = arrival, why
-            if stamp is not None and arrival is not Arrival.UNUSABLE and arrival is not Arrival.REPEATED:
-                insort(self._stamps[index], stamp)
-                if stamp > self.newest:
-                    self.newest = stamp
+            if stamp is not None and stamp > self.newest and arrival is not Arrival.UNUSABLE:
+                self.newest = stamp
         if worst is Arrival.UNUSABLE:
             seen.spoil(reason)
         elif worst is not None:
@@ -150,7 +144,8 @@ class Inputs:
         moved = True
         while moved:
             moved = False
-            for stamps, age in zip(self._stamps, self._ages, strict=True):
+            for index, age in enumerate(self._ages):
+                stamps = self._frames.known(index)
                 place = bisect_right(stamps, tick)
                 if place and tick - stamps[place - 1] <= age:
                     continue
@@ -183,14 +178,10 @@ class Inputs:
             return
         self._forgotten = stamp
         self._frames.forget_before(stamp)
-        for stamps in self._stamps:
-            del stamps[: max(bisect_right(stamps, stamp) - 1, 0)]
 
     def clear(self) -> None:
         """Forget everything: the clock was set back."""
         self._frames.clear()
-        for stamps in self._stamps:
-            stamps.clear()
         self.newest = self._forgotten = 0
 
     def missing(self) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 import zstandard
@@ -43,8 +43,7 @@ class Topic:
     """Messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class BagMessage:
+class BagMessage(NamedTuple):
     """A message, and when it was sent and received."""
 
     topic: str

@@ -5,7 +5,7 @@ newest stamp that is not after the tick counts; the stamps that were used name a
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -68,39 +68,39 @@ class _Input:
     def __init__(self, topic: str, max_age: float, size: int, kept: int | None):
         self.topic, self.max_age, self.size = topic, round(max_age * 1e9), size
         self._kept = kept
-        self._stamps: list[int] = []
+        self.stamps: list[int] = []
         self._readings: dict[int, Reading] = {}
 
     def add(self, stamp: int, reading: Reading) -> Arrival:
         if stamp in self._readings:
             return Arrival.REPEATED
-        newest = self._stamps[-1] if self._stamps else stamp
+        newest = self.stamps[-1] if self.stamps else stamp
         if stamp < newest - JUMP:
             self.clear()
-        insort(self._stamps, stamp)
+        insort(self.stamps, stamp)
         self._readings[stamp] = reading
         # Two at least: the newest may be after the tick.
-        while self._kept is not None and len(self._stamps) > 2 and self._stamps[0] < self._stamps[-1] - self._kept:
-            del self._readings[self._stamps.pop(0)]
+        while self._kept is not None and len(self.stamps) > 2 and self.stamps[0] < self.stamps[-1] - self._kept:
+            del self._readings[self.stamps.pop(0)]
         if stamp < newest - JUMP:
             return Arrival.CLOCK_JUMP
         return Arrival.LATE if stamp < newest else Arrival.NEW
 
     def clear(self) -> None:
-        self._stamps.clear()
+        self.stamps.clear()
         self._readings.clear()
 
     def forget_before(self, stamp: int) -> None:
         """Keep the newest reading that is not after a stamp, and what is after it."""
-        place = bisect_right(self._stamps, stamp) - 1
-        for old in self._stamps[: max(place, 0)]:
+        place = bisect_right(self.stamps, stamp) - 1
+        for old in self.stamps[: max(place, 0)]:
             del self._readings[old]
-        del self._stamps[: max(place, 0)]
+        del self.stamps[: max(place, 0)]
 
     def newest(self, tick: int) -> int:
         """The newest stamp that is not after the tick; 0 where there is none."""
-        place = bisect_right(self._stamps, tick)
-        return self._stamps[place - 1] if place else 0
+        place = bisect_right(self.stamps, tick)
+        return self.stamps[place - 1] if place else 0
 
     def at(self, stamp: int) -> np.ndarray | None:
         reading = self._readings.get(stamp)
@@ -137,24 +137,32 @@ class Frames:
     def topics(self) -> list[str]:
         return list(self._by_topic)
 
-    def add(self, topic: str, message: Any, published: int) -> Iterator[tuple[Arrival, str]]:
+    def add(self, topic: str, message: Any, published: int) -> list[tuple[Arrival, str]]:
         """Take a message. For every input that it belongs to, what it was, and why where it was unusable.
 
         Args:
             published: when it was published [ns], for inputs whose stamp that is.
         """
-        for index in self._by_topic[topic]:
-            source = self._sources[index]
-            stamp = published if source.stamp == "publish" else header_stamp(message)
-            if stamp is None:
-                yield Arrival.UNUSABLE, f"{topic}: header.stamp is zero or missing; use stamp: publish in the contract"
-                continue
-            try:
-                reading = self._read[index](message)
-            except (LookupError, ValueError, InputError) as error:
-                yield Arrival.UNUSABLE, f"{topic}: {error}"
-                continue
-            yield self._inputs[index].add(stamp, reading), ""
+        return self.take(topic, message, self.stamps(topic, message, published))
+
+    def stamps(self, topic: str, message: Any, published: int) -> list[int | None]:
+        """Of a message, for each input that it belongs to [ns]; None where its header says nothing."""
+        sources = [self._sources[index] for index in self._by_topic[topic]]
+        return [published if source.stamp == "publish" else header_stamp(message) for source in sources]
+
+    def take(self, topic: str, message: Any, stamps: Sequence[int | None]) -> list[tuple[Arrival, str]]:
+        """As `add`, of a message whose stamps are known."""
+        inputs = self._by_topic[topic]
+        return [self._take(index, topic, message, stamps[place]) for place, index in enumerate(inputs)]
+
+    def _take(self, index: int, topic: str, message: Any, stamp: int | None) -> tuple[Arrival, str]:
+        if stamp is None:
+            return Arrival.UNUSABLE, f"{topic}: header.stamp is zero or missing; use stamp: publish in the contract"
+        try:
+            reading = self._read[index](message)
+        except (LookupError, ValueError, InputError) as error:
+            return Arrival.UNUSABLE, f"{topic}: {error}"
+        return self._inputs[index].add(stamp, reading), ""
 
     def _picture(self, camera: CameraTopic, message: Any) -> Reading:
         """A picture; of a raw one like one that could be used before, what makes it."""
@@ -190,6 +198,10 @@ class Frames:
                 images[self._cameras[number - len(self._observations)].name] = reading
         state = np.concatenate(parts) if parts else np.zeros(0, np.float32)
         return Frame(tick, state, images, tuple(stamps), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale)))
+
+    def known(self, index: int) -> Sequence[int]:
+        """The stamps of an input's readings that are kept, in order [ns]."""
+        return self._inputs[index].stamps
 
     def common_stamp(self) -> int:
         """The newest stamp that every input has reached; 0 where one has said nothing."""

@@ -1,8 +1,11 @@
 """Fields of ROS 2 messages by path, alike for rclpy's messages and for those read from a bag."""
 
+import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from episodes.errors import InputError
@@ -16,6 +19,12 @@ class MessagePath:
 
     text: str
     steps: tuple[str | int, ...]
+    _plain: Callable[[Any], Any] | None = field(init=False, repr=False, compare=False)
+    """Where there are only fields on the way: gets what is there in one go."""
+
+    def __post_init__(self) -> None:
+        fields_only = all(isinstance(step, str) for step in self.steps)
+        object.__setattr__(self, "_plain", attrgetter(self.text) if fields_only else None)
 
     @classmethod
     def parse(cls, text: str) -> "MessagePath":
@@ -37,6 +46,15 @@ class MessagePath:
         Raises:
             LookupError: where the message has no such field, or a list in it is too short.
         """
+        if self._plain is None:
+            return self._walk(message)
+        try:
+            return self._plain(message)
+        except AttributeError:
+            # Says which of them is missing.
+            return self._walk(message)
+
+    def _walk(self, message: Any) -> Any:
         for step in self.steps:
             if isinstance(step, int):
                 if not hasattr(message, "__len__"):
@@ -63,3 +81,13 @@ def header_stamp(message: Any) -> int | None:
         return None
     stamp = header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec or None
+
+
+def pressed(value: Any) -> bool:
+    """Whether a field says that a button or switch is held: true, or a number that is not zero.
+
+    Raises:
+        TypeError, ValueError: for what is neither. A list of buttons that nobody presses would be "true".
+    """
+    number = float(value)
+    return math.isfinite(number) and number != 0

@@ -8,6 +8,8 @@ import numpy as np
 from robot.contract import Observation
 from robot.messages import MessagePath, path_of
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class StateReader:
     """Reads one input's messages.
@@ -23,7 +25,8 @@ class StateReader:
         self._names_path = path_of(source.names)
         self._by_name = any(joints for _, joints, _ in self._fields)
         self._names: list[str] | None = None
-        self._places: list[list[int]] = []
+        self._places: list[tuple[list[int], int]] = []
+        """Of every field's joints, and the last of them."""
 
     def read(self, message: Any) -> np.ndarray:
         """The values in the order of the state: shape (n,), float32.
@@ -38,9 +41,15 @@ class StateReader:
         for number, (path, joints, scale) in enumerate(self._fields):
             value = path.get(message)
             if joints:
-                found += [float(value[place]) * scale for place in self._checked(number, value)]
+                places = self._checked(number, value)
+                # Numbers of an array cost more, taken one by one.
+                numbers = value.tolist() if hasattr(value, "tolist") else value
+                found += [float(numbers[place]) * scale for place in places]
             else:
                 found.append(_number(value, path.text) * scale)
+        # Not true of any that is not finite, nor of one that is too large for a float32.
+        if sum(map(abs, found)) < _LARGEST:
+            return np.array(found, np.float32)
         with np.errstate(over="ignore"):
             values = np.array(found, np.float32)
         if not np.isfinite(values).all():
@@ -57,15 +66,16 @@ class StateReader:
                 if joint not in place:
                     self._names = None
                     raise LookupError(f"there is no joint {joint!r}; there are: {', '.join(names)}")
-        self._places = [[place[joint] for joint in joints] for _, joints, _ in self._fields]
+        found = [[place[joint] for joint in joints] for _, joints, _ in self._fields]
+        self._places = [(places, max(places, default=-1)) for places in found]
         self._names = list(names)
 
     def _checked(self, number: int, value: Any) -> list[int]:
         """The places of a field's joints, which all have a value: an effort may be left empty."""
-        places = self._places[number]
+        places, last = self._places[number]
         if not hasattr(value, "__len__"):
             raise LookupError(f"{self._fields[number][0].text}: is no list of a number per joint")
-        if max(places) >= len(value):
+        if last >= len(value):
             joint = next(j for j, place in zip(self._fields[number][1], places, strict=True) if place >= len(value))
             raise LookupError(f"joint {joint!r} has no value: {len(value)} values for {len(self._names or ())} names")
         return places

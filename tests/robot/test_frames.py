@@ -285,7 +285,7 @@ def test_two_inputs_may_share_a_topic() -> None:
     whole = joint_state(BEGIN, names=("shoulder", "elbow", "gripper"), position=[1, 2, 3], velocity=[4, 5, 6])
     assert [arrival for arrival, _ in into.add("joint_states", whole, 0)] == [Arrival.NEW, Arrival.NEW]
     np.testing.assert_array_equal(into.frame(BEGIN).state, [1, 2, 4, 5, 3])
-    arrivals = list(into.add("joint_states", joint_state(BEGIN + 1), 0))
+    arrivals = into.add("joint_states", joint_state(BEGIN + 1), 0)
     assert [arrival for arrival, _ in arrivals] == [Arrival.NEW, Arrival.UNUSABLE]
     assert into.frame(BEGIN + 1).stamps == (BEGIN + 1, BEGIN)
     assert into.frame(BEGIN - 1).missing == ("joint_states",), "a topic is named once"
