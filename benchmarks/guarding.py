@@ -227,6 +227,14 @@ class Bench:
                 wait,
             )
 
+    def idle(self) -> None:
+        """An actor is there, and waits."""
+        from robot.reports import ActorStep, encode
+
+        message: Any = make_message("std_msgs/msg/String")
+        message.data = encode(ActorStep(self.stamp, "", (self.stamp,), None))
+        self._steps.publish(message)
+
     def call(self, service: str, enable: bool | None = None) -> bool:
         kind = message_class("std_srvs/srv/SetBool" if enable is not None else "std_srvs/srv/Trigger")
         client = self.node.create_client(kind, service)
@@ -247,6 +255,7 @@ class Bench:
             self.robot.begin_anew()
             self.stamp += PERIOD
             self.observe()
+            self.idle()
             if self.stopped:
                 self.call("guardian/rearm")
             with self._changed:

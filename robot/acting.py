@@ -12,7 +12,7 @@ from episodes.episode import Source
 from episodes.errors import InputError
 from robot.contract import Intervention, RobotContract
 from robot.frames import Frame
-from robot.messages import header_stamp, path_of
+from robot.messages import header_stamp, path_of, pressed
 from robot.reports import ActorStep, EpisodeState
 
 LONGER = 2.0
@@ -43,8 +43,7 @@ class Hands:
     def receive(self, message: Any, received: int) -> None:
         """Take a message at a time [ns]. A device whose message lacks a field, or a number, is let go of."""
         try:
-            # Not its truth: a list of buttons that nobody presses is true.
-            engaged = float(path_of(self.intervention.engaged).get(message)) != 0
+            engaged = pressed(path_of(self.intervention.engaged).get(message))
             action = np.zeros(len(self.action_names))
             for axis in self.intervention.axes:
                 action[self.action_names.index(axis.action)] = axis.scale * float(path_of(axis.path).get(message))

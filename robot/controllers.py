@@ -35,13 +35,17 @@ class Controller:
         self._low, self._high = low, high
         self._paths = [path_of(field.path) for field in command.fields]
         self._values: np.ndarray | None = None
-        self._since = self._published = 0
+        self._since = self._published = self._expected = 0
         self.fresh = False
-        """Whether a command came since `expect` was called."""
+        """Whether a command came that `expect` has asked for."""
 
     def expect(self, since: int = 0) -> None:
-        """From now on a command counts as new; and one that is there already does if it was published after `since`."""
+        """From now on a command counts as new; where `since` is given only one that was published after it.
+
+        Such a one may be there already.
+        """
         self.fresh = self.fresh and 0 < since < self._published
+        self._expected = since
 
     def reset(self) -> None:
         """Forget the last command, and work again."""
@@ -64,7 +68,9 @@ class Controller:
             width = np.where(np.isfinite(self._high - self._low), self._high - self._low, 1.0)
             self.counts.largest_excess = max(self.counts.largest_excess, float((beyond / width).max()))
         self.counts.taken += 1
-        self._values, self._since, self.fresh = np.clip(values, self._low, self._high), now, True
+        self._values, self._since = np.clip(values, self._low, self._high), now
+        # Topics overtake each other: what comes after the news of an episode may be from before it.
+        self.fresh = not self._expected or published > self._expected
         self._published = published
 
     def acting(self, now: int) -> np.ndarray | None:

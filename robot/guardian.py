@@ -103,7 +103,8 @@ class Guardian:
         self._began = False
         self._decided = 0
         self._tick = 0
-        self._heard = 0
+        self._heard: int | None = None
+        """When a step came last."""
         self._newest: dict[str, int] = {}
 
     def enable(self, around: Surroundings, now: int, steady: int) -> Decision:
@@ -118,7 +119,7 @@ class Guardian:
             raise InputError("not enabled: it is already; disable it first to begin anew")
         if not self._resting:
             raise InputError("not enabled: it is still braking; try again when it stands still")
-        reason = self._lookout.danger(around, now) or self._lookout.released(around, now)
+        reason = self._lookout.danger(around, now) or self._lookout.released(around, now) or self._absence(steady)
         if reason:
             raise InputError(f"not enabled: {reason}")
         if reason := self._lookout.outside(around) or self._lookout.unfit(around):
@@ -163,7 +164,6 @@ class Guardian:
         decision, dt = None, self._since_last(step, steady)
         if self.enabled:
             fault = self._clock_fault("step", now) or self._order.fault(step, now) or self._silence_fault(steady)
-            self._heard = steady
             free = self._may_move(around, now, fault)
             if self.enabled and self._quiet and (step.episode or step.action is not None):
                 self._resume(around, now)
@@ -175,7 +175,7 @@ class Guardian:
         decision = decision or self._held(around, now, dt, step)
         if decision is not None and not np.isnan(decision.commands).all():
             self._decided = steady
-        self._tick = step.tick
+        self._tick, self._heard = step.tick, steady
         self.counts[Verdict.NONE if decision is None else decision.verdict] += 1
         return decision
 
@@ -223,7 +223,12 @@ class Guardian:
 
     def _silence_fault(self, steady: int) -> str:
         # Between episodes a simulation that waits gives an actor nothing to answer.
-        silence = 0 if self._lock_step and self._resting else steady - self._heard
+        return "" if self._lock_step and self._resting else self._absence(steady)
+
+    def _absence(self, steady: int) -> str:
+        if self._heard is None:
+            return "no step of an actor was heard"
+        silence = 0 if self._lock_step and not self.enabled else steady - self._heard
         return f"no step of the actor for {silence / 1e6:.0f} ms" if silence > self._silence else ""
 
     def _since_last(self, step: ActorStep, steady: int) -> float:
@@ -272,6 +277,10 @@ class Guardian:
         verdict, reason = (Verdict.HELD, hold.reason) if self.stopped is None else (Verdict.STOPPED, self.stopped)
         if hold.targets is None:
             hold.targets = self._commanding.targets(self._readings(around, now))
+        if self._lock_step and self.stopped is None and step is not None and not step.episode:
+            # Between episodes simulated time stands still. What is sent then would be taken for the next one's answer.
+            hold = self._hold_here(around, now, reason)
+            hold.resting = 1
         # The command at rest is repeated once, as one may be lost; in lock-step none is, and each lets time go on.
         if self._resting and hold.resting > (0 if self._lock_step else 1):
             stopped = self.stopped is not None
@@ -280,6 +289,7 @@ class Guardian:
             if stopped or not step.episode:
                 self._quiet = True
                 return self._decision(verdict, reason, publish=False)
+        assert hold.targets is not None
         self._commanding.brake(hold.targets, dt)
         hold.resting += self._resting
         return self._decision(verdict, reason)

@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import rclpy
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -80,18 +82,21 @@ class Session:
         self._steps: list[ActorStep] = []
         self._clients: dict[str, Any] = {}
         self._stopped = ""
+        self._matched: dict[str, int] = {}
+        """Publishers per topic whose messages come."""
         self._began = 0
         """Stamp of the episode's beginning [ns]."""
         self._enabled = False
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
-            (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), EVERYTHING),
+            (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
             (SENT_TOPIC, self._collect(Sent, self._sent), EVERYTHING),
             (STEP_TOPIC, self._collect(ActorStep, self._steps), EVERYTHING),
             ("guardian/reason", self._on_reason, LATCHED),
             ("recorder/asks", self._on_asks, LATCHED),
         ):
-            self._node.create_subscription(String, topic, take, qos)
+            events = SubscriptionEventCallbacks(matched=partial(self._on_matched, topic))
+            self._node.create_subscription(String, topic, take, qos, event_callbacks=events)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -99,9 +104,8 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._enabled:
-            with contextlib.suppress(InputError):
-                self.call("guardian/enable", SetBool.Request(data=False), wait=1.0, timeout=SETTLING)
+        with contextlib.suppress(InputError):
+            self.disable()
         self._executor.shutdown(timeout_sec=1.0)
         self._thread.join(timeout=2.0)
         self._node.destroy_node()
@@ -149,9 +153,16 @@ class Session:
         self._insist(lambda: self.call("guardian/enable", SetBool.Request(data=True)))
         self._enabled = True
 
+    def disable(self) -> None:
+        """Take back what `enable` has allowed."""
+        if self._enabled:
+            self.call("guardian/enable", SetBool.Request(data=False), wait=1.0, timeout=SETTLING)
+            self._enabled = False
+
     def episode(self, timeout: float) -> RobotEpisode:
         """Run one episode to its end [at most `timeout` s], and tell what became of it."""
         with self._changed:
+            self._changed.wait_for(self._hears_all, SETTLING)
             for collected in (self._outcomes, self._sent, self._steps):
                 collected.clear()
         name = self._insist(lambda: self.call("recorder/start"))
@@ -169,6 +180,8 @@ class Session:
         with self._changed:
             # The end is told on another topic than what belongs to it.
             self._changed.wait_for(lambda: self._settled(name), 1.0)
+            # Whoever judges may not be known yet; what was told of the task comes all the same, only later.
+            self._changed.wait_for(lambda: self._state.success is not None or self._outcomes, SETTLING)
             return self._told(name)
 
     def _abandon(self) -> None:
@@ -186,6 +199,11 @@ class Session:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+
+    def _hears_all(self) -> bool:
+        """Whether a message of everybody who is known to report would come; the graph knows them sooner."""
+        reports = (EPISODE_TOPIC, STEP_TOPIC, SENT_TOPIC)
+        return all(self._matched.get(topic, 0) >= self._node.count_publishers(topic) for topic in reports)
 
     def _over(self, name: str) -> bool:
         return self._state.episode == name and not self._state.running
@@ -228,6 +246,11 @@ class Session:
             self._state = state
             if state.running:
                 self._began = state.stamp
+            self._changed.notify_all()
+
+    def _on_matched(self, topic: str, info: Any) -> None:
+        with self._changed:
+            self._matched[topic] = info.current_count
             self._changed.notify_all()
 
     def _on_reason(self, message: String) -> None:
@@ -274,7 +297,8 @@ def run_episodes(
     """Run episodes on the robot whose nodes are up.
 
     Args:
-        enable: let the guardian pass commands on, and no longer when they are over; else somebody else has to.
+        enable: let the guardian pass commands on during episodes, and never while the robot is reset; else somebody
+            else has to.
         timeout: of one episode [s].
         say: is told what a person is asked to do.
 
@@ -283,9 +307,10 @@ def run_episodes(
     """
     with Session(namespace, say) as session:
         found = []
-        for number in progress(range(episodes)):
+        for _ in progress(range(episodes)):
+            session.disable()
             session.reset()
-            if enable and number == 0:
+            if enable:
                 session.enable()
             found.append(session.episode(timeout))
         return found

@@ -96,11 +96,12 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     actor = common | {"run": _absolute(said["run"]), "stochastic": said["stochastic"]}
     if kind == "deploy":
         return [NodeSpec("guardian", common), NodeSpec("actor", actor | {"trigger": said["trigger"]}), recorder]
-    lock_step = float(said["real_time_factor"]) == 0
+    factor = float(said["real_time_factor"])
+    lock_step = factor == 0
     robot = common | {key: said[key] for key in ("task", "gap", "real_time_factor", "seed")}
     return [
-        NodeSpec("sim_robot", robot | {"real_time_factor": float(said["real_time_factor"])}),
-        NodeSpec("guardian", common | {"lock_step": lock_step}),
+        NodeSpec("sim_robot", robot | {"real_time_factor": factor}),
+        NodeSpec("guardian", common | ({"lock_step": True} if lock_step else {"real_time_factor": factor})),
         NodeSpec("actor", actor | {"trigger": "inputs", "reliable_inputs": lock_step}),
         NodeSpec("recorder", recorder.parameters | {"place": "sim"}),
     ]

@@ -98,7 +98,9 @@ class Up:
                 line = raw.decode(errors="replace")
                 if line.strip():
                     self._last[name] = line.strip()
-                    self._say(f"[{name}] {line.rstrip()}")
+                    # Whoever listened may have left, and a node must not wait for that.
+                    with contextlib.suppress(OSError, ValueError):
+                        self._say(f"[{name}] {line.rstrip()}")
 
 
 def command_of(spec: NodeSpec, namespace: str, params_file: str) -> list[str]:

@@ -14,12 +14,12 @@ from std_srvs.srv import SetBool, Trigger
 from episodes.errors import InputError
 from robot.frames import Arrival, Frames
 from robot.guardian import Decision, Guardian, Surroundings, Verdict
-from robot.messages import header_stamp, path_of
+from robot.messages import header_stamp, path_of, pressed
 from robot.nodes.shell import COMMANDS, EVERYTHING, LATCHED, RELIABLE, SENSORS, Shell
 from robot.outgoing import command_message
 from robot.reports import SENT_TOPIC, STEP_TOPIC, ActorStep, Sent, decode, encode
 from robot.ros import make_message, message_class
-from robot.ticking import DeadlineThread
+from robot.ticking import GUARDIAN_PRIORITY, DeadlineThread
 
 LOOK_FOR_OTHERS = 1.0
 """Between two looks for other publishers of commands [s]; that takes milliseconds, and so it is not part of a tick."""
@@ -29,6 +29,8 @@ LOCK_STEP_WAIT = 1.0
 
 class GuardianNode(Shell):
     """Answers every step of the actor at once, and looks around on a thread of its own in between."""
+
+    priority = GUARDIAN_PRIORITY
 
     def __init__(self) -> None:
         super().__init__("guardian")
@@ -76,7 +78,9 @@ class GuardianNode(Shell):
     def activate(self) -> None:
         self._tell_stopped(always=True)
         period = round(self.contract.safety.watchdog * 1e9 / self.pace)
-        self._watch = DeadlineThread("watchdog", period, self._on_watch, self.fail, realtime=self.realtime)
+        self._watch = DeadlineThread(
+            "watchdog", period, self._on_watch, self.fail, realtime=self.realtime, priority=self.priority
+        )
         self._watch.start()
 
     def deactivate(self) -> None:
@@ -131,16 +135,18 @@ class GuardianNode(Shell):
                 self.guardian.stop(f"a step that cannot be read: {error}")
             return
         with self._lock:
+            # Two at once: whatever is wrong with them, each is judged.
+            self._answer_pending(longest=0.0)
             self._pending = (step, time.monotonic_ns())
             self._answer_pending()
 
-    def _answer_pending(self) -> None:
+    def _answer_pending(self, longest: float = LOCK_STEP_WAIT) -> None:
         """In lock-step a step is judged by the observation that it was made from, which may still be on its way."""
         if self._pending is None:
             return
         step, since = self._pending
         waiting = self.lock_step and step.action is not None and self._frames.common_stamp() < step.tick
-        if waiting and time.monotonic_ns() - since < LOCK_STEP_WAIT * 1e9:
+        if waiting and time.monotonic_ns() - since < longest * 1e9:
             return
         self._pending = None
         now = max(self.now(), step.tick) if self.lock_step else self.now()
@@ -201,7 +207,7 @@ class GuardianNode(Shell):
         assert force is not None
         try:
             values = [float(path_of(path).get(message)) for path in force.paths]
-        except (LookupError, TypeError):
+        except (LookupError, TypeError, ValueError):
             # No number is below no limit.
             values = [math.nan]
         with self._lock:
@@ -211,9 +217,8 @@ class GuardianNode(Shell):
         switch = self.contract.safety.dead_man
         assert switch is not None
         try:
-            # Not its truth: a list of buttons that nobody presses is true.
-            held = float(path_of(switch.path).get(message)) != 0
-        except (LookupError, TypeError):
+            held = pressed(path_of(switch.path).get(message))
+        except (LookupError, TypeError, ValueError):
             held = False
         with self._lock:
             self._dead_man = (held, header_stamp(message) or self.now())

@@ -139,8 +139,7 @@ class RecorderNode(Shell):
                 self._write(topic, data, logged, published)
             if topic in self._recent:
                 self._remember(topic, data, logged, published)
-                for _ in self._frames.add(topic, deserialize_message(data, cls), published):
-                    pass
+                self._frames.add(topic, deserialize_message(data, cls), published)
             elif topic in (STEP_TOPIC, SENT_TOPIC, OUTCOME_TOPIC, EPISODE_TOPIC):
                 self._on_report(topic, deserialize_message(data, cls))
 

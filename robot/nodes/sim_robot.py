@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 from episodes.errors import InputError
 from episodes.typed import parse
 from robot.controllers import Controller
-from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, Shell
+from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, STATES, Shell
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, EpisodeState, encode
 from robot.ros import make_message, message_class
 from robot.simulated import Faults, Outgoing, SimulatedRobot
@@ -67,7 +67,7 @@ class SimRobotNode(Shell):
         self.robot = SimulatedRobot(contract, task, make_message, _as_data, self._faults, self.seed)
         self._robot = self.robot
         self._clock_out = self.create_publisher(Clock, "/clock", RELIABLE)
-        self._outcome = self.create_publisher(String, OUTCOME_TOPIC, RELIABLE)
+        self._outcome = self.create_publisher(String, OUTCOME_TOPIC, STATES)
         self._publishers_of = {
             topic: self.create_publisher(message_class(kind), topic, RELIABLE)
             for topic, kind in self.robot.topics.items()

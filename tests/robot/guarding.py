@@ -111,6 +111,9 @@ class Bench:
         return Surroundings(frame, **(usual | self.around))
 
     def enable(self) -> Decision:
+        if not self.guardian.enabled:
+            # An actor is there, and waits.
+            self.give(ActorStep(self.now, "", (), None))
         return self.guardian.enable(self.surroundings(), self.now, self.steady)
 
     def rearm(self) -> None:
@@ -286,15 +289,21 @@ class Judge:
             brake = 0.0 if limits.acceleration is None else sent**2 / (2 * limits.acceleration)
             on = abs(sent) * self.bench.contract.period / 1e9 + brake
             low, high = limits.position
-            if sent > 0:
+            # A velocity that is less than the rounding of the one before leads nowhere.
+            nothing = _coarse(0.0 if math.isnan(told.command) else told.command)
+            if sent > nothing:
                 assert value + max(told.command, 0.0) * age + on <= high + 1e-9
-            if sent < 0:
+            if sent < -nothing:
                 assert value + min(told.command, 0.0) * age - on >= low - 1e-9
 
     def _passed(self, decision: Decision) -> None:
         if np.isnan(decision.commands).all() and decision.verdict in (Verdict.HELD, Verdict.STOPPED):
             self.quiet = bool(self.steady)
             self.steady = self.steady or self.bench.steady
+            if self.bench.lock_step:
+                # Simulated time stands still between episodes, and each begins at rest.
+                still = zip(self.limits, self.told, strict=True)
+                self.told = [Told(0.0 if limits.held == "zero" else told.command) for limits, told in still]
         else:
             self.steady = self.bench.steady
 

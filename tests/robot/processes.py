@@ -280,7 +280,7 @@ class Rig:
         frames = Frames(self.contract, cameras=False, kept=None)
         for topic in frames.topics:
             for heard in self.probe.heard(topic):
-                list(frames.add(topic, heard.message, 0))
+                frames.add(topic, heard.message, 0)
         first = self.contract.observations[0].topic
         stamps = sorted({header_stamp(heard.message) or 0 for heard in self.probe.heard(first)})
         found = [frames.frame(stamp) for stamp in stamps]

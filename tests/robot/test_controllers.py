@@ -157,6 +157,18 @@ def test_a_command_that_was_published_since_counts_although_it_came_before() -> 
     assert not one.fresh
 
 
+def test_a_command_from_before_is_no_answer_although_it_comes_after() -> None:
+    one = controller()
+    one.expect(since=500)
+    one.receive(told(0.0, 0.0), SECOND, published=500)
+    assert not one.fresh
+    one.receive(told(0.0, 0.0), SECOND, published=501)
+    assert one.fresh
+    one.expect()
+    one.receive(told(0.0, 0.0), SECOND, published=400)
+    assert one.fresh, "no longer asked for"
+
+
 def test_without_a_time_of_publishing_a_command_is_not_taken_for_newer() -> None:
     one = controller()
     one.receive(told(0.0, 0.0), SECOND)

@@ -416,6 +416,7 @@ def test_a_contract_that_allows_more_than_the_robot_can_is_clipped_and_told(othe
         nodes.start("guardian", lock_step=True)
         rig = Rig(nodes, probe)
         probe.wait("it is seen", lambda: len(rig.states_seen()[0]))
+        probe.publish("actor/step", STRING, make_string(encode(ActorStep(1, "", (), None))))
         rig.enable()
         probe.publish("episode", STRING, make_string(encode(EpisodeState("by hand", True, 1))), "LATCHED")
         acted: list[int] = []

@@ -145,6 +145,23 @@ def test_motion_is_not_enabled_while(make: Callable[[], Bench], words: list[str]
     assert bench.watch() is None
 
 
+@pytest.mark.parametrize("lock_step", [False, True])
+def test_motion_is_not_enabled_while_there_is_no_actor(lock_step: bool):
+    bench = arm(lock_step=lock_step)
+    around = bench.surroundings()
+    with pytest.raises(InputError, match="no step of an actor was heard"):
+        bench.guardian.enable(around, bench.now, bench.steady)
+
+    bench.give(bench.next(None, episode=""))
+    bench.pass_time(0.3)
+    if lock_step:
+        # It has nothing to answer while simulated time stands still.
+        bench.guardian.enable(bench.surroundings(), bench.now, bench.steady)
+    else:
+        with pytest.raises(InputError, match="no step of the actor for 300 ms"):
+            bench.guardian.enable(bench.surroundings(), bench.now, bench.steady)
+
+
 def test_motion_is_not_enabled_twice_nor_after_a_stop_nor_while_braking():
     bench = moving(arm())
     with pytest.raises(InputError, match="already"):
@@ -908,6 +925,25 @@ def test_in_lock_step_nothing_is_repeated_at_rest_as_every_command_lets_time_go_
     assert bench.ask(None, episode="one").commands.tolist() == [0.0]
 
 
+def test_in_lock_step_nothing_is_sent_between_episodes():
+    bench = moving(arm(lock_step=True))
+    bench.ask(0.5)
+
+    idle = bench.ask(None, episode="")
+    assert (idle.verdict, np.isnan(idle.commands).all()) == (HELD, True), "it would be taken for the next one's answer"
+    assert bench.watch() is None
+    bench.values["q"] = -0.5
+    assert bench.ask(-0.45, episode="two").commands.tolist() == [-0.45], "from where it is measured"
+
+
+def test_in_lock_step_what_is_disabled_in_motion_can_be_enabled_again_at_once_between_episodes():
+    bench = moving(arm(lock_step=True))
+    bench.ask(0.5)
+    bench.ask(None, episode="")
+    bench.guardian.disable()
+    assert bench.enable().verdict is HELD
+
+
 def test_in_lock_step_silence_is_longer_and_none_at_rest():
     bench = arm(lock_step=True)
     bench.enable()
@@ -971,7 +1007,7 @@ def test_every_step_is_counted_by_its_verdict_and_looking_on_is_not():
     bench.watch()
     bench.ask(0.9)
 
-    assert bench.guardian.counts == {PASSED: 2, CLAMPED: 1, HELD: 1, STOPPED: 1}
+    assert bench.guardian.counts == {NONE: 1, PASSED: 2, CLAMPED: 1, HELD: 1, STOPPED: 1}
 
 
 def test_a_contract_that_cannot_hold_still_makes_no_guardian():

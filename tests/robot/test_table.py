@@ -29,7 +29,7 @@ def test_a_simulated_robot_has_four_nodes_with_all_their_parameters(elsewhere: P
     common = {"contract": str(SHIPPED), "use_sim_time": True}
     assert nodes("sim", {"run": "my run"}) == [
         NodeSpec("sim_robot", {**common, "task": "lift-quick", "gap": "", "real_time_factor": 1.0, "seed": 0}),
-        NodeSpec("guardian", {**common, "lock_step": False}),
+        NodeSpec("guardian", {**common, "real_time_factor": 1.0}),
         NodeSpec(
             "actor",
             {
@@ -50,6 +50,11 @@ def test_lock_step_is_told_to_everybody_that_it_concerns(factor: float) -> None:
     assert found["sim_robot"]["real_time_factor"] == 0.0
     assert found["guardian"]["lock_step"] is True
     assert found["actor"]["reliable_inputs"] is True
+
+
+def test_the_guardian_counts_time_as_it_passes_for_the_robot() -> None:
+    assert by_name("sim", run="r", real_time_factor=4.0)["guardian"]["real_time_factor"] == 4.0
+    assert "real_time_factor" not in by_name("sim", run="r", real_time_factor=0)["guardian"]
 
 
 def test_a_factor_is_a_float_for_ros_even_where_a_whole_number_was_said() -> None:
