@@ -33,6 +33,7 @@ from episodes.store import Store
 from finetune.config import resolve
 from finetune.pretrain import pretrain
 from robot.contract import read_robot_contract
+from robot.reports import SENT_TOPIC, EpisodeState, Sent, decode, encode
 from robot.ros import make_message, message_class, require_ros
 from robot.table import NodeSpec
 from robot.ticking import SWITCH, DeadlineThread, ask_for_realtime, ask_for_realtime_middleware
@@ -56,6 +57,7 @@ def contract_file(path: Path, rate: float) -> Path:
             "measured": joint,
             "velocity": 2.0,
             "acceleration": 20.0,
+            "leash": 1.0,
         }
         for number, joint in enumerate(JOINTS)
     ]
@@ -119,13 +121,17 @@ class Robot:
         sys.setswitchinterval(SWITCH)
         rclpy.init()
         self._node = Node("latency")
-        self.late: list[tuple[int, int, int]] = []
-        """Of every command: its stamp, and how long after that it was sent and arrived [ns]."""
+        self._arrived: list[tuple[int, int]] = []
+        """Of every command, when it was sent and when it came [ns]."""
+        self._answers: list[str] = []
+        """What the guardian says of each, in the same order."""
         self._out = self._node.create_publisher(message_class("sensor_msgs/msg/JointState"), "joint_states", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._episode = self._node.create_publisher(message_class("std_msgs/msg/String"), "episode", latched)
         kind = message_class("trajectory_msgs/msg/JointTrajectory")
-        self._node.create_subscription(kind, "joint_trajectory_controller/joint_trajectory", self._take, 10)
+        self._node.create_subscription(kind, "joint_trajectory_controller/joint_trajectory", self._take, 1000)
+        text = message_class("std_msgs/msg/String")
+        self._node.create_subscription(text, SENT_TOPIC, lambda message: self._answers.append(message.data), 1000)
         self._message: Any = make_message("sensor_msgs/msg/JointState")
         self._message.name = JOINTS
         self._message.position = self._message.velocity = [0.0] * 7
@@ -140,8 +146,6 @@ class Robot:
 
     def begin(self) -> None:
         """Enable the guardian and start an episode, as the recorder would."""
-        from robot.reports import EpisodeState, encode
-
         client = self._node.create_client(message_class("std_srvs/srv/SetBool"), "guardian/enable")
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -174,10 +178,20 @@ class Robot:
         self._out.publish(self._message)
 
     def _take(self, message: Any, info: Any) -> None:
-        now = time.time_ns()
-        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        self.late.append((stamp, info["source_timestamp"] - stamp, now - stamp))
+        self._arrived.append((info["source_timestamp"], time.time_ns()))
         self._message.position = list(message.points[0].positions)
+
+    def late(self) -> np.ndarray:
+        """Per command: the stamp of the observation that it answers, and how long after that it was sent and came [ns].
+
+        The first command, of enabling, answers none.
+        """
+        ticks = [decode(Sent, answer).tick for answer in self._answers]
+        if len(ticks) != len(self._arrived) - 1:
+            raise RuntimeError(f"{len(self._arrived)} commands and {len(ticks)} answers: one was lost")
+        return np.array(
+            [(tick, sent - tick, came - tick) for tick, (sent, came) in zip(ticks, self._arrived[1:], strict=True)]
+        )
 
     def _spin(self) -> None:
         from rclpy.executors import ExternalShutdownException
@@ -231,10 +245,9 @@ def measure(folder: Path, rate: float, case: str, seconds: float) -> dict[str, A
     finally:
         robot.stop()
         nodes.stop()
-    began = robot.late[0][0] + round(WARM_UP * 1e9)
-    late = np.array([sent for stamp, sent, _ in robot.late if stamp >= began]) / 1e6
-    arrived = np.array([latency for stamp, _, latency in robot.late if stamp >= began]) / 1e6
-    stamps = np.array([stamp for stamp, _, _ in robot.late if stamp >= began])
+    found = robot.late()
+    stamps, late, arrived = found[found[:, 0] >= found[0, 0] + round(WARM_UP * 1e9)].T
+    late, arrived = late / 1e6, arrived / 1e6
     expected = round((stamps[-1] - stamps[0]) / 1e9 * rate) + 1
     p50, p99, p999 = np.percentile(late, [50, 99, 99.9])
     return {

@@ -32,7 +32,7 @@ def add(command: Add) -> None:
 
 
 def _contract(options: argparse.Namespace) -> Result:
-    from robot.contract import json_schema, read_robot_contract
+    from robot.contract import check_guarded, json_schema, read_robot_contract
 
     if options.what == "schema":
         schema = json_schema()
@@ -53,6 +53,13 @@ def _contract(options: argparse.Namespace) -> Result:
         f"{options.file}: {contract.name}, {contract.rate:g} Hz, state {len(layout.state)}, action {len(layout.action)}"
         f", cameras {', '.join(layout.camera_names) or 'none'}"
     ]
+    try:
+        check_guarded(contract)
+        document["moves"] = ""
+    except InputError as error:
+        # Enough to import bags with.
+        document["moves"] = str(error)
+        lines.append(f"a guardian would not take it: {error}")
     found = _findings(options, contract)
     for finding in found:
         lines.append(f"{'ok ' if finding.ok else 'NOT'}  {finding.what}: {finding.detail}")

@@ -74,6 +74,8 @@ class Run:
             name = (self.path / LAST).read_text().strip()
         except FileNotFoundError:
             raise InputError(f"{self.path}: has no complete checkpoint yet") from None
+        except OSError as error:
+            raise InputError(f"{self.path / LAST}: {error.strerror or error}") from None
         return self.path / CHECKPOINTS / name
 
     def has_checkpoint(self) -> bool:
@@ -131,11 +133,14 @@ class MetricsLog:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
 
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._events.close()
+        self.close()

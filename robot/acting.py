@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -106,6 +106,10 @@ class Actor:
             self.steps = 0
             self._interrupted = False
         self._episode = state
+
+    def abandon(self) -> None:
+        """Nobody is there any more who would say when the episode is over: it is."""
+        self._episode = replace(self._episode, running=False)
 
     def step(self, frame: Frame, now: int) -> ActorStep:
         """What is wanted at a frame's tick. Holding still where no episode is under way or something cannot be seen."""

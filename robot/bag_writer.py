@@ -107,8 +107,12 @@ class BagWriter:
         self._file.flush()
         self._fsync(self._file.fileno())
         self._file.close()
-        os.link(self._unfinished, self.path)  # which, unlike a renaming, never replaces anything
-        self._unfinished.unlink()
+        try:
+            os.link(self._unfinished, self.path)  # which, unlike a renaming, never replaces anything
+            self._unfinished.unlink()
+        except PermissionError:
+            # A stick's file system has no links; that nothing of that name is there was looked at in the beginning.
+            self._unfinished.rename(self.path)
         self._sync_folder()
 
     def abandon(self) -> None:

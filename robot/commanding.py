@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from robot.intervals import Last, Limits, Reading, Span, admissible, after, rates, rounding, with_braking, with_room
 
@@ -62,6 +63,10 @@ class Commanding:
         self.last = [
             held(limits, last, target, dt) for limits, last, target in zip(self.limits, self.last, targets, strict=True)
         ]
+
+    def stand(self) -> None:
+        """Every position has come to where it was sent: its rate is 0."""
+        self.last = [replace(last, rate=0.0) if last.rate else last for last in self.last]
 
     def at_rest(self, targets: Sequence[float | None]) -> bool:
         """Whether braking has nothing left to do."""

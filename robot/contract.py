@@ -73,6 +73,8 @@ class Observation:
     names: str = "name"
     """Path of the list of joint names."""
     stamp: Stamp = "header"
+    frame_id: str = ""
+    """That its header has to name; a message in another frame says nothing. Left out, none is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,9 @@ class CommandField:
     """Where `measured` has to stay under a velocity or effort command. A position command has `low` and `high`."""
     leash: Positive | None = None
     """Farthest that a position command may be from what is measured."""
+    unguarded: bool = False
+    """Says that a position may be sent anywhere between `low` and `high` at once, as a gripper's often is. Any other
+    has to have `measured`, `velocity` and `leash` before the guardian takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,9 @@ class Safety:
     force: Force | None = None
     dead_man: DeadMan | None = None
     stop_topic: Topic | None = None
-    """A `std_msgs/msg/Bool` that is true where a stop was pressed."""
+    """A `std_msgs/msg/Bool` that is true where a stop was pressed. One that never said anything counts as pressed."""
+    stop_max_age: Positive | None = None
+    """So does one that has said nothing for so long [s]; left out, it says something only when it changes."""
     foreign_publishers: Literal["stop", "report"] = "stop"
     """What to do when somebody else publishes commands, too."""
 
@@ -207,6 +214,8 @@ class Axis:
     action: str
     path: str
     scale: float = 1.0
+    absolute: bool = False
+    """Says of a position that is measured that it shall go where the device says, as with a leader arm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +391,12 @@ def _check(contract: RobotContract) -> None:
             raise unknown("state entry", name, units, "safety.workspace")
         if not low < high:
             raise InputError(f"safety.workspace.{name}: {low:g} is not below {high:g}")
+    _check_frames(contract)
     _check_rest(contract)
+
+
+_TRAJECTORY = "trajectory_msgs/msg/JointTrajectory"
+_POSES = {"geometry_msgs/msg/Pose": "", "geometry_msgs/msg/PoseStamped": "pose."}
 
 
 def _check_observation(observation: Observation) -> None:
@@ -473,6 +487,61 @@ def _check_command(command: Command, units: dict[str, str]) -> None:
             raise InputError(f"{place}: to be held where it is measured it needs measured: STATE_ENTRY")
 
 
+def _check_complete(command: Command, where: str) -> None:
+    """Every number of a message is said, or means nothing: what nobody says is sent as 0."""
+    paths = [path_of(item.path) for item in command.fields]
+    texts = [path.text for path in paths]
+    lists: dict[str, set[int]] = {}
+    for path in paths:
+        if isinstance(path.steps[-1], int):
+            lists.setdefault(path.text.rpartition("[")[0], set()).add(path.steps[-1])
+    for stem, places in lists.items():
+        if missing := sorted(set(range(max(places))) - places):
+            raise InputError(f"{where}: {stem}[{missing[0]}] is not listed and would be sent as 0; list all of {stem}")
+    if command.type == _TRAJECTORY and len(command.joints) != len(command.fields):
+        raise InputError(f"{where}: {len(command.joints)} joints for {len(command.fields)} numbers; name each in order")
+    if command.kind == "position" and command.type in _POSES:
+        stem = _POSES[command.type]
+        for part in ("position.x", "position.y", "position.z", *(f"orientation.{axis}" for axis in "xyzw")):
+            if stem + part not in texts:
+                raise InputError(f"{where}: {stem + part} is not listed and would be sent as 0; list the whole pose")
+
+
+def _check_frames(contract: RobotContract) -> None:
+    """What is measured of a motion has to be told in the frame that the motion is sent in."""
+    frames = {name: o.frame_id for o in contract.observations for name, _, _ in state_entries(o)}
+    for command, item in contract.action_fields:
+        seen = frames.get(item.measured or "", "")
+        if command.frame_id and seen and seen != command.frame_id:
+            raise InputError(
+                f"commands to {command.topic}, {item.name}: sent in frame {command.frame_id!r}, and {item.measured} "
+                f"is measured in {seen!r}"
+            )
+
+
+def check_guarded(contract: RobotContract) -> None:
+    """Raise an InputError unless a guardian can keep every number that is sent within limits that mean something.
+
+    Bags of a robot can be imported by a contract that cannot move it.
+    """
+    for command in contract.commands:
+        _check_complete(command, f"contract {contract.name!r}: commands to {command.topic}")
+    for command, item in contract.action_fields:
+        where = f"contract {contract.name!r}: commands to {command.topic}, {item.name}"
+        if command.kind == "position" and not item.unguarded:
+            lacking = [name for name in ("measured", "velocity", "leash") if getattr(item, name) is None]
+            if lacking:
+                raise InputError(
+                    f"{where}: has no {' and no '.join(lacking)}; a position without could go anywhere at once. Give "
+                    "them, or say unguarded: true where that is meant, as of a gripper"
+                )
+        if command.kind == "effort" and command.hold is None:
+            raise InputError(
+                f"{where}: say what holds it still: hold: zero lets go, and an arm that does not carry itself falls; "
+                "hold: last keeps what was sent last"
+            )
+
+
 def _check_unit(unit: str, where: str) -> None:
     if unit in _SCALED:
         right, scale = _SCALED[unit]
@@ -489,11 +558,16 @@ def _check_rest(contract: RobotContract) -> None:
             path_of(axis.path)
             if axis.action not in names:
                 raise unknown("action", axis.action, names, "intervention")
-        driven = {axis.action for axis in contract.intervention.axes}
+        driven = {axis.action: axis for axis in contract.intervention.axes}
         for command, item in contract.action_fields:
             if command.kind == "position" and item.name not in driven:
                 raise InputError(
                     f"intervention: no axis drives {item.name!r}, a position: it would go to 0 when a person takes over"
+                )
+            if command.kind == "position" and item.measured is not None and not driven[item.name].absolute:
+                raise InputError(
+                    f"intervention: {item.name!r} is a position, and would go where the device stands when a person "
+                    "takes over; say absolute: true where that is meant, as with a leader arm"
                 )
     if contract.safety.dead_man is not None:
         path_of(contract.safety.dead_man.path)

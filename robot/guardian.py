@@ -50,6 +50,8 @@ class Decision:
     """Shape (A,), float64: action times scale. Nothing is published on a topic that has a NaN."""
     verdict: Verdict
     reason: str = ""
+    dt: float = 0.0
+    """Time that its limits were counted from [s]."""
 
 
 @dataclass(slots=True)
@@ -161,6 +163,7 @@ class Guardian:
 
     def step(self, step: ActorStep, around: Surroundings, now: int, steady: int) -> Decision | None:
         """Answer a step of the actor; None where nothing is to be published, as motion is not enabled."""
+        self._notice_pause(steady)
         decision, dt = None, self._since_last(step, steady)
         if self.enabled:
             fault = self._clock_fault("step", now) or self._order.fault(step, now) or self._silence_fault(steady)
@@ -181,6 +184,7 @@ class Guardian:
 
     def watch(self, around: Surroundings, now: int, steady: int) -> Decision | None:
         """Look for silence and danger, and brake; to be called every `safety.watchdog`. None: nothing to publish."""
+        self._notice_pause(steady)
         if self.enabled:
             fault = self._clock_fault("watch", now) or self._silence_fault(steady)
             moving = self._may_move(around, now, fault) and self._hold is None
@@ -231,6 +235,11 @@ class Guardian:
         silence = 0 if self._lock_step and not self.enabled else steady - self._heard
         return f"no step of the actor for {silence / 1e6:.0f} ms" if silence > self._silence else ""
 
+    def _notice_pause(self, steady: int) -> None:
+        """A position that was sent more than a step ago has been reached: it stands, and need not be braked."""
+        if not self._lock_step and steady - self._decided > 1.5 * self._period:
+            self._commanding.stand()
+
     def _since_last(self, step: ActorStep, steady: int) -> float:
         """What counts of the time between two commands [s]."""
         passed = steady - self._decided
@@ -267,7 +276,7 @@ class Guardian:
             return None
         bounds = self._commanding.follow(proposal, spans, dt)
         self._hold = None
-        return self._decision(Verdict.CLAMPED if bounds else Verdict.PASSED, bounds)
+        return self._decision(Verdict.CLAMPED if bounds else Verdict.PASSED, bounds, dt)
 
     def _held(self, around: Surroundings, now: int, dt: float, step: ActorStep | None) -> Decision | None:
         """The next command of a hold; None where there is none, or it is at rest and nobody asked."""
@@ -292,12 +301,12 @@ class Guardian:
         assert hold.targets is not None
         self._commanding.brake(hold.targets, dt)
         hold.resting += self._resting
-        return self._decision(verdict, reason)
+        return self._decision(verdict, reason, dt)
 
     def _readings(self, around: Surroundings, now: int) -> list[Reading | None]:
         return self._lookout.readings(around, now, self._commanding.last)
 
-    def _decision(self, verdict: Verdict, reason: str, *, publish: bool = True) -> Decision:
+    def _decision(self, verdict: Verdict, reason: str, dt: float = 0.0, *, publish: bool = True) -> Decision:
         action = np.array([last.action for last in self._commanding.last], np.float64)
         commands = np.array([last.command if publish else math.nan for last in self._commanding.last], np.float64)
-        return Decision(action, commands, verdict, reason)
+        return Decision(action, commands, verdict, reason, dt)

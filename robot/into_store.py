@@ -11,6 +11,8 @@ from pathlib import Path
 from episodes.errors import InputError
 from episodes.files import write_whole
 
+RETRY = 30.0
+"""After a recording could not be brought in, time until it is tried again [s]."""
 WAITING = "not-in-store.txt"
 """In the folder of the recordings: those that are complete and still have to be brought in, and into which store."""
 
@@ -64,12 +66,15 @@ class IntoStore:
             with self._changed:
                 for _ in range(done):
                     self._queue.popleft()
+                if done < len(names):
+                    # What could not be brought in now waits behind what perhaps can.
+                    self._queue.rotate(-1)
                 self._note()
-            if done < len(names):
-                return
+                if done < len(names) and self._changed.wait_for(lambda: self._ending, RETRY):
+                    return
 
     def _import(self, names: Sequence[str]) -> int:
-        """Import recordings; with how many of them there is nothing left to do."""
+        """Import recordings; with how many of them there is nothing left to do: the next could not be brought in."""
         # In a session of its own: who interrupts the recorder at a terminal does not interrupt a commit.
         ended = subprocess.run(  # noqa: S603
             [*self._command, *(str(self._folder / name) for name in names)],
@@ -112,6 +117,7 @@ class IntoStore:
 def main(store: str, contract: str, place: str, *recordings: str) -> None:
     """Import recordings; answers each with a line of JSON: why it cannot be used, or an empty text."""
     from episodes.importing import import_into
+    from episodes.snapshot import StoreError
     from robot.bag_import import BagSource
     from robot.contract import read_robot_contract
 
@@ -120,6 +126,9 @@ def main(store: str, contract: str, place: str, *recordings: str) -> None:
         try:
             import_into(BagSource(Path(recording), read_robot_contract(Path(contract)), place=place), Path(store))
             answer = ""
+        except StoreError:
+            # Nothing is wrong with the recording.
+            raise
         except InputError as error:
             answer = str(error)
         print(json.dumps(answer), flush=True)  # noqa: T201

@@ -2,10 +2,18 @@
 # (launch and launch_ros come with a ROS 2 installation, and our own folder of launch files has the first one's name.)
 """The node table as ROS 2 launch descriptions."""
 
+import os
 from typing import Any
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
@@ -33,7 +41,9 @@ def _actions(kind: str, context: LaunchContext) -> list[Any]:
         specs = nodes(kind, given)
     except InputError as error:
         return [LogInfo(msg=f"firsthand: {error}"), EmitEvent(event=Shutdown(reason=str(error)))]
-    actions: list[Any] = []
+    # A simulation's commands have a real robot's names, and somebody's robot may listen in the same network.
+    apart = kind == "sim" and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
+    actions: list[Any] = [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
     for spec in specs:
         files = [said["params_file"]] if said["params_file"] else []
         parameters = {key: ParameterValue(value, value_type=type(value)) for key, value in spec.parameters.items()}

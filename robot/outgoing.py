@@ -20,12 +20,14 @@ def command_message(command: Command, values: Sequence[float], stamp: int, perio
 
     Args:
         values: one per field, in the unit of what is sent.
-        stamp: for the header, where there is one [ns].
+        stamp: for the header, where there is one [ns]: when it is sent.
         period: in which a trajectory's point shall be reached [ns].
     """
     message = make(command.type)
     stamp_header(message, stamp, command.frame_id)
     if command.type == "trajectory_msgs/msg/JointTrajectory":
+        # "From now on": counted from a stamp, what comes late would have to be reached faster than anybody allowed.
+        stamp_header(message, 0, command.frame_id)
         point = make("trajectory_msgs/msg/JointTrajectoryPoint")
         point.time_from_start.sec, point.time_from_start.nanosec = divmod(period, 1_000_000_000)
         message.joint_names, message.points = list(command.joints), [point]

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -73,6 +74,7 @@ class Session:
         self._say = say
 
     def __enter__(self) -> "Session":
+        self._signals = _interrupted_by(signal.SIGTERM, signal.SIGHUP)
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = Node("session", namespace=self._namespace)
         self._changed = threading.Condition()
@@ -104,6 +106,8 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for number, before in self._signals.items():
+            signal.signal(number, before)
         with contextlib.suppress(InputError):
             self.disable()
         self._executor.shutdown(timeout_sec=1.0)
@@ -150,8 +154,9 @@ class Session:
             if time.monotonic() > deadline:
                 raise InputError(f"nobody publishes {STEP_TOPIC}; start an actor: firsthand up sim|deploy ...")
             time.sleep(0.05)
-        self._insist(lambda: self.call("guardian/enable", SetBool.Request(data=True)))
+        # Whatever becomes of the answer: it may have been granted.
         self._enabled = True
+        self._insist(lambda: self.call("guardian/enable", SetBool.Request(data=True)))
 
     def disable(self) -> None:
         """Take back what `enable` has allowed."""
@@ -165,7 +170,12 @@ class Session:
             self._changed.wait_for(self._hears_all, SETTLING)
             for collected in (self._outcomes, self._sent, self._steps):
                 collected.clear()
-        name = self._insist(lambda: self.call("recorder/start"))
+        try:
+            name = self._insist(lambda: self.call("recorder/start"))
+        except KeyboardInterrupt:
+            # It may have begun all the same.
+            self._abandon()
+            raise
         try:
             with self._changed:
                 over = self._changed.wait_for(lambda: self._over(name), timeout)
@@ -275,6 +285,17 @@ class Session:
             self._executor.spin()
         except ExternalShutdownException:
             return
+
+
+def _interrupted_by(*numbers: signal.Signals) -> dict[signal.Signals, Any]:
+    """Take these signals for Ctrl-C, so that what was begun is ended; what became of each before."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, interrupt) for number in numbers}
 
 
 def _heard(cls: type[R], message: String) -> R | None:

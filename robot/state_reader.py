@@ -23,6 +23,7 @@ class StateReader:
             joints = source.joints if item.joint is None else (item.joint,)
             self._fields.append((path_of(item.path), joints, item.scale))
         self._names_path = path_of(source.names)
+        self._frame = source.frame_id
         self._by_name = any(joints for _, joints, _ in self._fields)
         self._names: list[str] | None = None
         self._places: list[tuple[list[int], int]] = []
@@ -32,9 +33,11 @@ class StateReader:
         """The values in the order of the state: shape (n,), float32.
 
         Raises:
-            LookupError: where a field, a joint or a joint's value is missing.
+            LookupError: where a field, a joint or a joint's value is missing, or all of it is in another frame.
             ValueError: where a number is not finite.
         """
+        if self._frame:
+            _check_frame(message, self._frame)
         if self._by_name:
             self._find(self._names_path.get(message))
         found: list[float] = []
@@ -79,6 +82,12 @@ class StateReader:
             joint = next(j for j, place in zip(self._fields[number][1], places, strict=True) if place >= len(value))
             raise LookupError(f"joint {joint!r} has no value: {len(value)} values for {len(self._names or ())} names")
         return places
+
+
+def _check_frame(message: Any, expected: str) -> None:
+    found = getattr(getattr(message, "header", None), "frame_id", "")
+    if found != expected:
+        raise LookupError(f"is in frame {found!r}, expected {expected!r}")
 
 
 def _number(value: Any, path: str) -> float:

@@ -14,6 +14,10 @@ _ROUNDED = float(np.finfo(np.float32).eps)
 """A state is float32: a robot that stands at its limit may be read this much beyond it, as a part of the value."""
 
 
+TOLERANCE = 0.005
+"""Part of a range by which what is measured may be beyond its limits where motion begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is known of the robot and of the people around it."""
@@ -29,6 +33,8 @@ class Surroundings:
     dead_man_stamp: int = 0
     """[ns]"""
     stop_pressed: bool = False
+    stop_stamp: int = 0
+    """When the stop button was last heard of [ns]; 0 where it never was."""
     foreign: tuple[str, ...] = ()
     """Other publishers on command topics, by name."""
 
@@ -51,8 +57,8 @@ class Lookout:
         for name in self._needed:
             if reason := self._unusable(name, around, now):
                 return reason
-        if around.stop_pressed:
-            return "the stop button is pressed"
+        if reason := self._stop_button(around, now):
+            return reason
         if around.foreign and self._safety.foreign_publishers == "stop":
             return f"somebody else publishes commands: {', '.join(around.foreign)}"
         return self._force(around, now)
@@ -90,7 +96,8 @@ class Lookout:
                 low, high = limits.position or (-math.inf, math.inf)
                 kind = "position"
             value = self._value(name, around)
-            near = abs(value) * _ROUNDED
+            # Where a command may go, a controller may settle a little beyond: it goes on from the limit itself.
+            near = max(abs(value) * _ROUNDED, TOLERANCE * (high - low) if math.isfinite(high - low) else 0.0)
             if not low - near <= value <= high + near:
                 return f"{name} is at {value:.6g}, outside {limits.name}'s {kind} [{low:g}, {high:g}]"
         return ""
@@ -125,6 +132,16 @@ class Lookout:
         if late := self._late(source.topic, around.frame.stamps[self._input[name]], source.max_age, now):
             return late
         return f"{source.topic}: too old" if source.topic in around.frame.stale else ""
+
+    def _stop_button(self, around: Surroundings, now: int) -> str:
+        topic, max_age = self._safety.stop_topic, self._safety.stop_max_age
+        if around.stop_pressed:
+            return "the stop button is pressed"
+        if topic is not None and not around.stop_stamp:
+            return f"{topic}: nothing was heard of the stop button"
+        if topic is not None and max_age is not None:
+            return self._late(f"the stop button ({topic})", around.stop_stamp, max_age, now)
+        return ""
 
     def _force(self, around: Surroundings, now: int) -> str:
         sensor = self._safety.force

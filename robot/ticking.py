@@ -33,7 +33,8 @@ def ask_for_realtime_middleware(priority: int = FIFO_PRIORITY) -> None:
 
 def _ask_for_realtime(thread: int, priority: int) -> bool:
     with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
+        # What it starts begins as ordinary: loading, rendering and writing are not what is to be in time.
+        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
         return True
     return False
 

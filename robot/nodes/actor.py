@@ -1,6 +1,7 @@
 """Node `actor`: a policy at the contract's rate."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from robot.messages import header_stamp
 from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, SENSORS, Shell
 from robot.reports import EPISODE_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
 from robot.ros import message_class
-from robot.ticking import DeadlineThread, Lateness, ask_for_realtime
+from robot.ticking import FIFO_PRIORITY, DeadlineThread, Lateness, ask_for_realtime
 
 LOOK_FOR_POLICY = 0.5
 """Between two looks at the run for a newer policy, while no episode is under way [s]."""
+OWNER_SILENCE = 2.0
+"""The recorder says again and again that an episode is under way. After so long without that, it is over [s]."""
 IDLE = 0.5
 """Longest time that inputs are waited for before one looks whether to end [s]."""
 
@@ -30,6 +33,8 @@ class ActorNode(Shell):
     input that does not come is waited for half a period, and then done without as long as its last message is not too
     old; in lock-step, where everything comes some time (`reliable_inputs`), it is waited for.
     """
+
+    priority = FIFO_PRIORITY
 
     def __init__(self) -> None:
         super().__init__("actor")
@@ -54,6 +59,9 @@ class ActorNode(Shell):
         self._problem = ""
         self._last_tick = self._newest = 0
         self._wanted_nothing = True
+        self._owner_heard = 0.0
+        # Who waits for every message also waits longer for whoever is slow.
+        self._owner_silence = 10 * OWNER_SILENCE if self.reliable else OWNER_SILENCE
         self._unusable: dict[str, int] = {}
         self._lateness = Lateness()
         self._policy = self._newest_policy(contract)
@@ -131,7 +139,8 @@ class ActorNode(Shell):
                 continue
             try:
                 self._policy, self._problem = self._newest_policy(self._contract), ""
-            except InputError as error:
+            except (InputError, OSError) as error:
+                # A folder on another machine may be away for a moment; the policy that is there goes on.
                 self._say_refused(str(error))
             except Exception as error:
                 self.fail(error)
@@ -169,6 +178,7 @@ class ActorNode(Shell):
                 self.actor.prepare()
                 self.get_logger().info(f"policy {self._checkpoint}")
             self.actor.on_episode(state)
+            self._owner_heard = time.monotonic()
             self._lock.notify()
         self._look.set()
 
@@ -195,6 +205,9 @@ class ActorNode(Shell):
 
     def _step(self, frame: Frame, now: int) -> ActorStep:
         """Called while the lock is held."""
+        if self.actor.running and time.monotonic() - self._owner_heard > self._owner_silence:
+            self.get_logger().error(f"nothing was heard of the episode for {self._owner_silence:g} s: holding still")
+            self.actor.abandon()
         step = self.actor.step(frame, now)
         self._last_tick, self._wanted_nothing = frame.tick, step.action is None
         return step

@@ -12,6 +12,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from episodes.errors import InputError
+from robot.contract import check_guarded
 from robot.frames import Arrival, Frames
 from robot.guardian import Decision, Guardian, Surroundings, Verdict
 from robot.messages import header_stamp, path_of, pressed
@@ -23,6 +24,8 @@ from robot.ticking import GUARDIAN_PRIORITY, DeadlineThread
 
 LOOK_FOR_OTHERS = 1.0
 """Between two looks for other publishers of commands [s]; that takes milliseconds, and so it is not part of a tick."""
+BRAKING = 8.0
+"""Longest time that braking may take when the node is told to end [s]."""
 LOCK_STEP_WAIT = 1.0
 """How long a step is kept waiting for the observation that it was made from [s]."""
 
@@ -40,17 +43,22 @@ class GuardianNode(Shell):
             raise InputError(f"node guardian: real_time_factor {self.pace:g}: expected more than 0; see lock_step")
         self._lock = threading.Lock()
         self._watch: DeadlineThread | None = None
+        self._guardian: Guardian | None = None
 
     def configure(self) -> None:
         contract = self.contract = self.read_contract()
         self._pending: tuple[ActorStep, int] | None = None
         self._force: tuple[float, int] | None = None
         self._dead_man = (False, 0)
-        self._stop_pressed = False
+        self._stop_pressed, self._stop_heard = False, 0
         self._foreign: tuple[str, ...] = ()
         self._clock_jumped = False
         self._said_stopped: str | None = None
-        self.guardian = Guardian(contract, lock_step=self.lock_step)
+        check_guarded(contract)
+        latched = None if self._guardian is None else self._guardian.stopped
+        self.guardian = self._guardian = Guardian(contract, lock_step=self.lock_step)
+        # A stop is not forgotten by being configured anew.
+        self.guardian.stopped = latched
         self._frames = Frames(contract, cameras=False)
         self._scales = np.array([field.scale for _, field in contract.action_fields])
         self._commands = [
@@ -79,7 +87,7 @@ class GuardianNode(Shell):
         self._tell_stopped(always=True)
         period = round(self.contract.safety.watchdog * 1e9 / self.pace)
         self._watch = DeadlineThread(
-            "watchdog", period, self._on_watch, self.fail, realtime=self.realtime, priority=self.priority
+            "watchdog", period, self._on_watch, self.fail, realtime=self.realtime, priority=GUARDIAN_PRIORITY
         )
         self._watch.start()
 
@@ -90,12 +98,12 @@ class GuardianNode(Shell):
         with self._lock:
             if self.guardian.enabled:
                 self.guardian.stop("the guardian was told to end")
-            deadline = time.monotonic() + 2.0
+            deadline = time.monotonic() + BRAKING
             while time.monotonic() < deadline:
                 decision = self.guardian.watch(self._around(), self.now(), self._steady())
                 if decision is None:
                     break
-                self._publish(decision, self.now())
+                self._publish(decision)
                 time.sleep(self.contract.safety.watchdog / self.pace)
             self._tell_stopped()
 
@@ -152,7 +160,7 @@ class GuardianNode(Shell):
         now = max(self.now(), step.tick) if self.lock_step else self.now()
         decision = self.guardian.step(step, self._around(now), now, self._steady())
         if decision is not None:
-            self._publish(decision, step.tick)
+            self._publish(decision)
             sent = Sent(
                 step.tick, step.episode, tuple(decision.action.tolist()), int(decision.verdict), decision.reason
             )
@@ -164,7 +172,7 @@ class GuardianNode(Shell):
             self._answer_pending()
             decision = self.guardian.watch(self._around(), self.now(), self._steady())
             if decision is not None:
-                self._publish(decision, self.now())
+                self._publish(decision)
             self._tell_stopped()
 
     def _around(self, now: int | None = None) -> Surroundings:
@@ -179,17 +187,19 @@ class GuardianNode(Shell):
             dead_man=self._dead_man[0],
             dead_man_stamp=self._dead_man[1],
             stop_pressed=self._stop_pressed,
+            stop_stamp=self._stop_heard,
             foreign=self._foreign,
         )
 
-    def _publish(self, decision: Decision, stamp: int) -> None:
-        place = 0
+    def _publish(self, decision: Decision) -> None:
+        place, stamp = 0, self.now()
+        period = max(self.contract.period, round(decision.dt * 1e9))
         for command, publisher in zip(self.contract.commands, self._commands, strict=True):
             values = decision.commands[place : place + len(command.fields)]
             place += len(command.fields)
             # Not a number: nobody has asked this one for anything yet.
             if not np.isnan(values).any():
-                publisher.publish(command_message(command, values.tolist(), stamp, self.contract.period, make_message))
+                publisher.publish(command_message(command, values.tolist(), stamp, period, make_message))
 
     def _tell_stopped(self, *, always: bool = False) -> None:
         """Publish the latch where it has changed; whoever joins later gets it, too."""
@@ -210,8 +220,12 @@ class GuardianNode(Shell):
         except (LookupError, TypeError, ValueError):
             # No number is below no limit.
             values = [math.nan]
+        norm = float(np.linalg.norm(values))
         with self._lock:
-            self._force = (float(np.linalg.norm(values)), header_stamp(message) or self.now())
+            self._force = (norm, header_stamp(message) or self.now())
+            # What hits hard and shortly is over before anybody looks.
+            if self.guardian.enabled and not norm <= force.limit:
+                self.guardian.stop(f"the force was {norm:.4g} N, the limit {force.limit:g} N")
 
     def _on_dead_man(self, message: Any) -> None:
         switch = self.contract.safety.dead_man
@@ -225,7 +239,8 @@ class GuardianNode(Shell):
 
     def _on_stop_pressed(self, message: Bool) -> None:
         with self._lock:
-            self._stop_pressed = message.data
+            # Before the first message on /clock it is 0 o'clock.
+            self._stop_pressed, self._stop_heard = message.data, max(self.now(), 1)
             if message.data:
                 self.guardian.stop(f"{self.contract.safety.stop_topic} was pressed")
                 self._tell_stopped()
@@ -238,7 +253,7 @@ class GuardianNode(Shell):
             if not self.active:
                 raise InputError("not enabled: the node is not active")
             self._look_for_others()
-            self._publish(self.guardian.enable(self._around(), self.now(), self._steady()), self.now())
+            self._publish(self.guardian.enable(self._around(), self.now(), self._steady()))
             return "enabled"
 
         return self._answered(response, enable)
@@ -269,14 +284,13 @@ class GuardianNode(Shell):
 
     def _look_for_others(self) -> None:
         """Who else publishes commands. The graph is slow to forget: whoever is named may have left seconds ago."""
-        own = self.get_fully_qualified_name()
-        found = []
+        own, mine, found = self.get_fully_qualified_name(), 0, []
         for command in self.contract.commands:
             for end in self.get_publishers_info_by_topic(self.resolve_topic_name(command.topic)):
                 name = f"{end.node_namespace.rstrip('/')}/{end.node_name}"
+                mine += name == own
                 if name != own:
                     found.append(f"{name} on {command.topic}")
-        mine = sum(self.count_publishers(command.topic) for command in self.contract.commands)
         if not found and mine > len(self.contract.commands):
             found.append("a second guardian, or one that was killed less than half a minute ago")
         self._foreign = tuple(found)

@@ -1,12 +1,13 @@
 """Node `recorder`: episodes as MCAP files, and from there into the store."""
 
 import contextlib
+import fcntl
 import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -36,6 +37,10 @@ from robot.reports import (
 )
 from robot.ros import message_class
 
+CLAIM = ".recorder"
+"""In the folder of the recordings: locked by the recorder that writes there."""
+REPEAT = 0.25
+"""Between two times that an episode is said to be under way [s]."""
 SYNC = 1.0
 """Between two times that the disk is asked for [s]: what a power cut may cost."""
 BEFORE_COUNT = 3
@@ -93,8 +98,10 @@ class RecorderNode(Shell):
             self.create_service(Trigger, f"recorder/{name}", answer)
         self.create_service(Trigger, "recorder/reset", self._reset, callback_group=apart)
         self.every(1.0, self._on_second)
+        self.every(REPEAT, self._say_again)
 
     def activate(self) -> None:
+        self._claim = _claimed(self.folder)
         self._working = True
         self._publish(self.keeper.state)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -115,6 +122,7 @@ class RecorderNode(Shell):
         if self._imports is not None:
             self._imports.stop(IMPORT)
             self._imports = None
+        self._claim.close()
 
     def _listen(self, topic: str, cls: Any) -> None:
         """Hear everything on a topic, also where its publisher does not promise that all of it comes."""
@@ -197,6 +205,12 @@ class RecorderNode(Shell):
         if state is not None:
             self._episode.publish(self.say(encode(state)))
 
+    def _say_again(self) -> None:
+        """Whoever moves the robot goes on for as long as somebody is there who could end it."""
+        with self._lock:
+            if self.active and self.keeper.state.running:
+                self._publish(self.keeper.state)
+
     def _start(self, request: Any, response: Any) -> Any:
         with self._lock:
             try:
@@ -210,6 +224,8 @@ class RecorderNode(Shell):
         """Begin an episode; its name."""
         if not self.active:
             raise InputError("not started: the node is not active")
+        if self._resetting.under_way:
+            raise InputError("not started: a reset is under way; recorder/stop gives it up")
         # Whoever publishes that may be gone, and what it said last is still here.
         if self._stopped and self.count_publishers("guardian/reason"):
             raise InputError(f"the guardian has stopped: {self._stopped}; rearm and enable it")
@@ -242,6 +258,10 @@ class RecorderNode(Shell):
         return response
 
     def _stop_episode(self, request: Any, response: Any) -> Any:
+        if self._resetting.under_way:
+            self._resetting.cancel("given up: recorder/stop was called")
+            response.success, response.message = True, "the reset was given up"
+            return response
         return self._end(response, reason="stopped")
 
     def _success(self, request: Any, response: Any) -> Any:
@@ -327,6 +347,27 @@ class RecorderNode(Shell):
         else:
             summary = f"recording {state.episode}" if self.keeper.recording else "waiting"
             self.publish_diagnostics("ok", summary, values)
+
+
+def _claimed(folder: Path) -> IO[bytes]:
+    """The folder of recordings, for one recorder alone for as long as what is returned is open.
+
+    Raises:
+        InputError: where another one has it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = (folder / CLAIM).open("ab")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # A file system without locks has to be believed: there is nobody else.
+        if isinstance(error, BlockingIOError):
+            claim.close()
+            raise InputError(f"{folder}: another recorder writes there; give this one its own: bags:=DIR") from None
+    return claim
 
 
 def make() -> RecorderNode:

@@ -29,6 +29,11 @@ class Resetting:
         """What a person is asked for; empty where nobody is."""
         return self._how.hands if self._waiting is not None else ""
 
+    @property
+    def under_way(self) -> bool:
+        """Whether the robot is being brought back now."""
+        return self._waiting is not None
+
     async def reset(self) -> str:
         """Reset; what was said when it was done.
 

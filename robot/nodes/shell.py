@@ -1,6 +1,7 @@
 """What every node has: typed parameters, one life cycle, one way to end, diagnostics."""
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from std_msgs.msg import String
 from episodes.errors import InputError
 from robot.contract import RobotContract, read_robot_contract
 from robot.reports import decode
-from robot.ticking import FIFO_PRIORITY, SWITCH, ask_for_realtime, ask_for_realtime_middleware
+from robot.ticking import SWITCH, ask_for_realtime, ask_for_realtime_middleware
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 COMMANDS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -49,8 +50,8 @@ class Shell(LifecycleNode):
     timers is taken down again by itself.
     """
 
-    priority = FIFO_PRIORITY
-    """Of its threads, where the kernel grants it."""
+    priority: int | None = None
+    """That SCHED_FIFO is asked for with, for the thread that receives and the middleware's; None asks for nothing."""
 
     def __init__(self, name: str):
         super().__init__(name)
@@ -137,6 +138,9 @@ class Shell(LifecycleNode):
         super().on_activate(state)
         result = self._transition(self.activate)
         self.active = result == TransitionCallbackReturn.SUCCESS
+        # What is there now stays. To look through all of it again for garbage would stop a tick for 50 ms and more.
+        gc.collect()
+        gc.freeze()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -254,7 +258,7 @@ def _told(error: BaseException) -> int:
 
 
 def _spin(executor: SingleThreadedExecutor, node: Shell) -> None:
-    if node.realtime:
+    if node.realtime and node.priority is not None:
         node.realtime = ask_for_realtime(node.priority)
         ask_for_realtime_middleware(node.priority)
     try:

@@ -19,7 +19,7 @@ from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, STATES, Shell
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, EpisodeState, encode
 from robot.ros import make_message, message_class
 from robot.simulated import Faults, Outgoing, SimulatedRobot
-from robot.ticking import ask_for_realtime
+from robot.ticking import FIFO_PRIORITY, ask_for_realtime
 from sim.task import make_task
 
 CLOCK_STEP = 0.01
@@ -48,6 +48,8 @@ class SimRobotNode(Shell):
         self.seed = self.parameter("seed", 0, "of the first episode")
         if self.factor < 0:
             raise InputError(f"real_time_factor {self.factor:g}: expected 0 (lock-step) or more")
+        # A robot's own computer has the time. A simulation that is faster takes all it can get.
+        self.priority = FIFO_PRIORITY if 0 < self.factor <= 1 else None
         self._given = {name: self._fault_parameter(name) for name in Faults.__dataclass_fields__}
         self._faults = _faults(self._given)
         self._robot: SimulatedRobot | None = None
@@ -135,9 +137,9 @@ class SimRobotNode(Shell):
 
     def _run_paced(self) -> None:
         contract = self.robot.contract
-        # A robot's own computer has the time. A simulation that is faster than that takes all it can get.
-        if self.realtime and self.factor <= 1:
-            ask_for_realtime()
+        # Drawing takes long, and would keep everybody else from the processor.
+        if self.realtime and self.priority is not None and not contract.cameras:
+            ask_for_realtime(self.priority)
         period = contract.period / 1e9 / self.factor
         deadline = time.monotonic()
         while True:

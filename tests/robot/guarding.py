@@ -108,6 +108,7 @@ class Bench:
         stale = tuple(source.topic for source, stamp in old if self.now - stamp > 1e9 * source.max_age)
         frame = Frame(self.now, state, {}, stamps, missing, stale)
         usual = {"force": 0.0, "force_stamp": self.now, "dead_man": True, "dead_man_stamp": self.now}
+        usual |= {"stop_stamp": self.now}
         return Surroundings(frame, **(usual | self.around))
 
     def enable(self) -> Decision:
@@ -193,6 +194,10 @@ class Judge:
         if self.quiet and (moved or not np.isnan(decision.commands).all()):
             self._resume()
         dt = self._dt(step)
+        if not self.bench.lock_step and self.bench.steady - self.steady > 1.5 * self.bench.contract.period:
+            # What was sent so long ago has been reached, and stands.
+            for told in self.told:
+                told.rate = 0.0
         for index, (limits, told) in enumerate(zip(self.limits, self.told, strict=True)):
             sent, action = decision.commands[index], decision.action[index]
             if math.isnan(sent):

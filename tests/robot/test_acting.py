@@ -25,8 +25,8 @@ HANDS: dict[str, Any] = {
     "engaged": "buttons[1]",
     "max_age": 0.5,
     "axes": [
-        {"action": "to_shoulder", "path": "axes[0]"},
-        {"action": "to_elbow", "path": "axes[1]"},
+        {"action": "to_shoulder", "path": "axes[0]", "absolute": True},
+        {"action": "to_elbow", "path": "axes[1]", "absolute": True},
         {"action": "push", "path": "axes[2]", "scale": -0.05},
     ],
 }
@@ -149,6 +149,14 @@ def test_every_episode_begins_with_a_seed_of_its_own() -> None:
         assert actor.steps == 1
         actor.on_episode(EpisodeState(name, False, 1))
     assert policy.seeds == [0, 1, 2]
+
+
+def test_when_nobody_says_any_more_that_an_episode_goes_on_nothing_is_wanted() -> None:
+    one = running()
+    assert one.step(frame(NOW), NOW).action is not None
+    one.abandon()
+    step = one.step(frame(NOW + 1), NOW + 1)
+    assert (step.action, step.episode, one.running) == (None, "", False)
 
 
 def test_a_policy_is_changed_between_episodes_only() -> None:

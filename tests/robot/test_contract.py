@@ -16,6 +16,8 @@ from episodes.contract import ActionEntry, Camera, StateEntry, contract_from
 from episodes.errors import InputError
 from episodes.typed import plain
 from robot.contract import (
+    RobotContract,
+    check_guarded,
     is_robot_contract,
     json_schema,
     read_robot_contract,
@@ -23,7 +25,7 @@ from robot.contract import (
     state_entries,
 )
 from sim.task import Task
-from tests.robot.contracts import REMOVED, SHIPPED, SMALL, contract, mapping
+from tests.robot.contracts import REMOVED, ROOT, SHIPPED, SMALL, contract, mapping
 
 FORCE = {"topic": "wrench", "limit": 20, "max_age": 0.1}
 HANDS = {
@@ -31,7 +33,8 @@ HANDS = {
     "engaged": "buttons[5]",
     "max_age": 0.5,
     "axes": [
-        {"action": name, "path": f"axes[{axis}]"} for axis, name in enumerate(("to_shoulder", "to_elbow", "push"))
+        {"action": name, "path": f"axes[{axis}]", "absolute": name != "push"}
+        for axis, name in enumerate(("to_shoulder", "to_elbow", "push"))
     ],
 }
 CAMERA = {"name": "wrist", "topic": "wrist/image", "height": 8, "width": 6, "rate": 10, "max_age": 0.2}
@@ -376,7 +379,84 @@ def test_inputs_on_one_topic_have_one_type() -> None:
 
 
 def test_a_person_who_takes_over_positions_drives_all_of_them() -> None:
-    assert "to_elbow" in refusal(intervention={**HANDS, "axes": [{"action": "to_shoulder", "path": "axes[0]"}]})
+    assert "to_elbow" in refusal(
+        intervention={**HANDS, "axes": [{"action": "to_shoulder", "path": "axes[0]", "absolute": True}]}
+    )
+
+
+def test_a_joystick_does_not_drive_positions_where_it_stands() -> None:
+    axes = [{**axis, "absolute": False} for axis in HANDS["axes"]]
+    assert "say absolute: true" in refusal(intervention={**HANDS, "axes": axes})
+    free = {f"commands__0__fields__{n}__measured": REMOVED for n in (0, 1)}
+    assert contract(intervention={**HANDS, "axes": axes}, **free).intervention is not None
+
+
+def test_what_is_measured_is_in_the_frame_that_is_sent() -> None:
+    frames = {"commands__1__fields__0__measured": "tip_x", "observations__1__frame_id": "base_link"}
+    assert "sent in frame 'base', and tip_x is measured in 'base_link'" in refusal(**frames)
+    assert contract(**frames | {"observations__1__frame_id": "base"})
+    assert contract(**frames | {"commands__1__frame_id": REMOVED})
+
+
+def guarded(changes: dict[str, Any]) -> RobotContract:
+    """The small contract with what it lacks before a guardian takes it, changed."""
+    lacking = {f"commands__0__fields__{number}__{limit}": 1 for number in (0, 1) for limit in ("velocity", "leash")}
+    both = lacking | changes
+    return contract(**{key: value for key, value in both.items() if not (key in lacking and value is REMOVED)})
+
+
+TRAJECTORY = {
+    "commands__0__type": "trajectory_msgs/msg/JointTrajectory",
+    "commands__0__fields__0__path": "points[0].positions[0]",
+    "commands__0__fields__1__path": "points[0].positions[1]",
+}
+POSE = {"commands__0__type": "geometry_msgs/msg/PoseStamped", "commands__0__fields__0__path": "pose.position.x"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {**TRAJECTORY, "commands__0__joints": ["shoulder", "elbow"]},
+        {
+            **{f"commands__0__fields__0__{limit}": REMOVED for limit in ("measured", "velocity", "leash")},
+            "commands__0__fields__0__unguarded": True,
+        },
+        {"commands__1__kind": "effort", "commands__1__hold": "last"},
+    ],
+)
+def test_a_guardian_takes_what_it_can_limit(changes: dict[str, Any]) -> None:
+    check_guarded(guarded(changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"commands__0__fields__1__leash": REMOVED}, "to_elbow: has no leash"),
+        ({"commands__0__fields__0__velocity": REMOVED}, "to_shoulder: has no velocity;"),
+        (
+            {f"commands__0__fields__0__{limit}": REMOVED for limit in ("measured", "velocity", "leash")},
+            "has no measured and no velocity and no leash",
+        ),
+        ({"commands__0__fields__0__path": "data[2]"}, "data[0] is not listed and would be sent as 0"),
+        ({"commands__0__fields__1__path": "data[3]"}, "data[1] is not listed"),
+        (TRAJECTORY, "0 joints for 2 numbers"),
+        ({**TRAJECTORY, "commands__0__joints": ["a", "b", "c"]}, "3 joints for 2 numbers"),
+        ({**POSE, "commands__0__fields__1__path": "pose.position.y"}, "pose.position.z is not listed"),
+        ({"commands__1__kind": "effort"}, "say what holds it still"),
+    ],
+)
+def test_a_guardian_does_not_take_what_could_go_anywhere(changes: dict[str, Any], said: str) -> None:
+    loose = guarded(changes)
+    with pytest.raises(InputError) as refused:
+        check_guarded(loose)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch" / "contracts").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_guardian_takes_what_is_shipped(path: Path) -> None:
+    check_guarded(read_robot_contract(path))
 
 
 def test_the_path_of_an_episodes_events_is_checked() -> None:

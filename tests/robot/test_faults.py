@@ -137,6 +137,8 @@ def started(domain: int, runs: Path, tmp_path_factory: pytest.TempPathFactory) -
         nodes.start("sim_robot", task="lift-quick:horizon=400")
         nodes.start("guardian")
         robot = Robot(nodes, probe, folder / "run", folder / "bags")
+        # One that never said anything counts as pressed.
+        probe.publish("emergency_stop", BOOL, make_message(BOOL), "LATCHED")
         robot.start_actor()
         robot.start_recorder()
         robot.ready()
@@ -275,12 +277,12 @@ def test_a_stop_button_stops(robot: Robot) -> None:
     robot.moving()
     pressed = make_message(BOOL)
     pressed.data = True
-    robot.probe.publish("emergency_stop", BOOL, pressed, "SENSORS")
+    robot.probe.publish("emergency_stop", BOOL, pressed)
     robot.check_stop("emergency_stop was pressed")
     still = robot.probe.call("guardian/rearm")
     assert (still.success, still.message) == (False, "not rearmed: the stop button is pressed")
     pressed.data = False
-    robot.probe.publish("emergency_stop", BOOL, pressed, "SENSORS")
+    robot.probe.publish("emergency_stop", BOOL, pressed)
     robot.insist("guardian/rearm")
 
 
@@ -416,8 +418,12 @@ def test_a_contract_that_allows_more_than_the_robot_can_is_clipped_and_told(othe
         nodes.start("guardian", lock_step=True)
         rig = Rig(nodes, probe)
         probe.wait("it is seen", lambda: len(rig.states_seen()[0]))
-        probe.publish("actor/step", STRING, make_string(encode(ActorStep(1, "", (), None))))
-        rig.enable()
+
+        def enabled() -> bool:
+            probe.publish("actor/step", STRING, make_string(encode(ActorStep(1, "", (), None))))
+            return probe.call("guardian/enable", "std_srvs/srv/SetBool", data=True).success
+
+        probe.wait("an actor is heard", enabled)
         probe.publish("episode", STRING, make_string(encode(EpisodeState("by hand", True, 1))), "LATCHED")
         acted: list[int] = []
 

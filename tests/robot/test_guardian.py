@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Callable[[], Bench], list[str]]] = {
     "an input is no number": (lambda: arm_with(values={"q": math.nan}), ["q is nan"]),
     "it is outside its limits": (lambda: arm_with(values={"q": 1.2}), ["q is at 1.2", "[-1, 1]", "by hand"]),
     "a velocity's position": (lambda: at(twist(), q=-1.1), ["q is at -1.1", "x's position [-1, 1]", "by hand"]),
-    "it is a little outside": (lambda: arm_with(values={"q": 1.00001}), ["q is at 1.00001"]),
+    "it is a little outside": (lambda: arm_with(values={"q": 1.0101}), ["q is at 1.0101"]),
     "it is outside the workspace": (
         lambda: at(arm(workspace={"q": (-0.5, 0.5)}), q=0.6),
         ["q is at 0.6", "workspace [-0.5, 0.5]", "by hand"],
@@ -117,6 +117,11 @@ REFUSED: dict[str, tuple[Callable[[], Bench], list[str]]] = {
     "the dead-man switch is old": (lambda: arm_with({"dead_man_stamp": 0}, dead_man=DEAD_MAN), ["joy", "ms old"]),
     "somebody else publishes": (lambda: arm_with({"foreign": ("/rviz on arm",)}), ["/rviz on arm"]),
     "the stop button is pressed": (lambda: arm_with({"stop_pressed": True}), ["stop button"]),
+    "the stop button was never heard of": (lambda: arm_with({"stop_stamp": 0}, stop_topic="stop"), ["stop", "nothing"]),
+    "the stop button is silent": (
+        lambda: arm_with({"stop_stamp": 7}, stop_topic="stop", stop_max_age=1.0),
+        ["the stop button (stop)", "ms old"],
+    ),
 }
 
 
@@ -126,7 +131,8 @@ def at(bench: Bench, **values: float) -> Bench:
 
 
 def arm_with(around: dict[str, Any] | None = None, **more: Any) -> Bench:
-    bench = arm(**{key: more.pop(key) for key in ("force", "dead_man") if key in more})
+    safety = ("force", "dead_man", "stop_topic", "stop_max_age")
+    bench = arm(**{key: more.pop(key) for key in safety if key in more})
     bench.around = around or {}
     for name, value in more.items():
         setattr(bench, name, value)
@@ -581,6 +587,46 @@ def test_a_silent_actor_stops_the_robot():
     assert seen[4] is not None
     assert seen[4].verdict is STOPPED
     assert bench.guardian.stopped == "no step of the actor for 250 ms"
+
+
+def test_an_arm_that_settles_a_little_beyond_its_limit_goes_on_from_the_limit():
+    """Half a percent of [-1, 1] is 0.01."""
+    bench = arm()
+    bench.values["q"] = 1.009
+    assert bench.enable().commands.tolist() == [1.0]
+    assert bench.ask(0.95).verdict is PASSED
+
+
+def test_a_button_that_only_says_what_changes_may_be_silent():
+    bench = arm(stop_topic="stop")
+    bench.around["stop_stamp"] = 1
+    bench.enable()
+    assert bench.ask(0.05).verdict is PASSED
+
+
+def test_an_arm_that_has_come_to_where_it_was_sent_is_not_moved_by_a_stop():
+    """At 0.5 rad/s, braking takes 0.025 rad; after the silence there is nothing left to brake."""
+    bench = moving(arm())
+
+    sent = [bench.watch(0.21), *bench.come_to_rest()]
+
+    assert bench.guardian.stopped == "no step of the actor for 210 ms"
+    assert {decision.commands[0] for decision in sent if decision is not None} == {0.1}
+
+
+def test_what_is_stopped_in_motion_is_braked():
+    bench = moving(arm())
+    bench.guardian.stop("somebody shouted")
+
+    sent = [bench.watch(0.05), *bench.come_to_rest()]
+
+    assert max(decision.commands[0] for decision in sent if decision is not None) > 0.11
+
+
+def test_a_decision_says_what_time_its_limits_were_counted_from():
+    bench = moving(arm())
+    assert bench.ask(0.15).dt == pytest.approx(0.1)
+    assert bench.ask(0.2, after=0.14).dt == pytest.approx(0.14)
 
 
 def test_silence_is_two_periods_or_what_the_contract_says():

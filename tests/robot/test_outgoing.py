@@ -93,6 +93,7 @@ def trajectory() -> Any:
 def test_a_trajectory_has_one_point_that_is_reached_in_a_period(period: int, expected: tuple[int, int]) -> None:
     message = command_message(trajectory(), [0.5, -0.5], SECOND, period, make)
     assert message.joint_names == ["shoulder", "elbow"]
+    assert header_stamp(message) is None, "counted from when it comes"
     (point,) = message.points
     assert list(point.positions) == [0.5, -0.5]
     assert (point.time_from_start.sec, point.time_from_start.nanosec) == expected

@@ -309,7 +309,10 @@ def test_everything_that_the_contract_names_is_recorded() -> None:
             "topic": "joy",
             "engaged": "buttons[0]",
             "max_age": 0.5,
-            "axes": [{"action": "to_shoulder", "path": "axes[0]"}, {"action": "to_elbow", "path": "axes[1]"}],
+            "axes": [
+                {"action": "to_shoulder", "path": "axes[0]", "absolute": True},
+                {"action": "to_elbow", "path": "axes[1]", "absolute": True},
+            ],
         },
     )
     assert recorded_topics(whole, [("episode", "std_msgs/msg/String")]) == {

@@ -31,6 +31,16 @@ def states(names: list[str], position: Any) -> SimpleNamespace:
     return SimpleNamespace(name=names, position=position)
 
 
+def test_a_message_in_another_frame_says_nothing() -> None:
+    content = {"topic": "tip", "type": "geometry_msgs/msg/PointStamped", "rate": 10, "max_age": 1, "frame_id": "base"}
+    one = StateReader(parse(Observation, content | {"fields": [{"path": "point.x"}]}, "test"))
+    message = SimpleNamespace(header=SimpleNamespace(frame_id="base"), point=SimpleNamespace(x=2.0))
+    assert one.read(message).tolist() == [2.0]
+    message.header.frame_id = "base_link"
+    with pytest.raises(LookupError, match="is in frame 'base_link', expected 'base'"):
+        one.read(message)
+
+
 @given(st.lists(st.permutations(NAMES), min_size=1, max_size=4), st.permutations(NAMES).map(lambda names: names[:2]))
 def test_joints_are_found_by_name_in_any_order_that_may_change(orders: list[list[str]], wanted: list[str]) -> None:
     values = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}

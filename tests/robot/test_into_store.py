@@ -1,0 +1,123 @@
+"""Recordings on their way into a store: what cannot be brought in now is not forgotten."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from episodes.errors import InputError
+from episodes.snapshot import StoreError
+from robot import into_store
+from robot.into_store import WAITING, IntoStore
+from tests.robot.contracts import SHIPPED
+
+Imports = Callable[[Sequence[str]], tuple[list[str], str]]
+"""Names of recordings to the answers of those that were gone through, and the last words."""
+
+
+class Importing:
+    """In place of the process that imports: what it was asked for, and what it answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Imports):
+        self.asked: list[list[str]] = []
+        self._answer = answer
+        monkeypatch.setattr(into_store.subprocess, "run", self._run)
+        monkeypatch.setattr(into_store, "RETRY", 0.01)
+
+    def _run(self, command: Sequence[str], **_: object) -> SimpleNamespace:
+        names = [Path(word).name for word in command[6:]]
+        self.asked.append(names)
+        answers, said = self._answer(names)
+        return SimpleNamespace(stdout="\n".join(map(json.dumps, answers)), stderr=said, returncode=len(said))
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def started(folder: Path, said: list[str]) -> IntoStore:
+    imports = IntoStore(folder, "store", "robot.yaml", "sim", said.append)
+    imports.start()
+    return imports
+
+
+def test_what_was_brought_in_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    importing, said = Importing(monkeypatch, lambda names: (["" for _ in names], "")), []
+    imports = started(tmp_path, said)
+    imports.add(tmp_path / "one.mcap")
+    imports.add(tmp_path / "two.mcap")
+    until(lambda: not imports.waiting)
+    imports.stop(5)
+    assert [name for names in importing.asked for name in names] == ["one.mcap", "two.mcap"]
+    assert not (tmp_path / WAITING).exists()
+    assert said == []
+
+
+def test_a_store_that_cannot_be_written_is_tried_again_and_the_others_get_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is refused three times, as by a full disk; the second comes in meanwhile."""
+    refused: list[str] = []
+
+    def answer(names: Sequence[str]) -> tuple[list[str], str]:
+        if names[0] == "one.mcap" and len(refused) < 3:
+            refused.append(names[0])
+            return [], "Traceback\nStoreError: no space left on device\n"
+        return [""], "killed" if len(names) > 1 else ""
+
+    importing, said = Importing(monkeypatch, answer), []
+    imports = started(tmp_path, said)
+    imports.add(tmp_path / "one.mcap")
+    imports.add(tmp_path / "two.mcap")
+    until(lambda: not imports.waiting)
+    imports.stop(5)
+    assert len(refused) == 3
+    assert any(names[0] == "two.mcap" for names in importing.asked)
+    assert "one.mcap is not in the store: StoreError: no space left on device" in said[0]
+    assert not (tmp_path / WAITING).exists()
+
+
+def test_what_is_left_over_is_noted_and_comes_in_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Importing(monkeypatch, lambda names: ([], "StoreError: locked"))
+    imports = started(tmp_path, said := [])
+    imports.add(tmp_path / "one.mcap")
+    until(lambda: said)
+    imports.stop(5)
+    assert (tmp_path / WAITING).read_text() == "one.mcap\tstore\n"
+    importing = Importing(monkeypatch, lambda names: (["" for _ in names], ""))
+    again = started(tmp_path, [])
+    until(lambda: not again.waiting)
+    again.stop(5)
+    assert importing.asked == [["one.mcap"]]
+
+
+def test_a_recording_that_is_none_is_told_and_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Importing(monkeypatch, lambda names: (["it holds nothing" for _ in names], ""))
+    imports = started(tmp_path, said := [])
+    imports.add(tmp_path / "one.mcap")
+    until(lambda: not imports.waiting)
+    imports.stop(5)
+    assert said == [f"{tmp_path / 'one.mcap'} is not in the store: it holds nothing"]
+
+
+def test_a_store_that_cannot_be_written_is_no_fault_of_the_recording(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the process that imports: the recordings before it were answered, and it is the next that was not."""
+    refusals = {"one.mcap": None, "two.mcap": InputError("no bag"), "three.mcap": StoreError("locked")}
+
+    def import_into(source: Path, store: Path) -> None:
+        if (error := refusals[source.name]) is not None:
+            raise error
+
+    monkeypatch.setattr("episodes.importing.import_into", import_into)
+    monkeypatch.setattr("robot.bag_import.BagSource", lambda path, contract, place: path)
+    with pytest.raises(StoreError):
+        into_store.main("store", str(SHIPPED), "sim", *refusals)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ["", "no bag"]
