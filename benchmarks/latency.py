@@ -162,7 +162,8 @@ class Robot:
         now = self._node.get_clock().now().nanoseconds
         state = make_message("std_msgs/msg/String")
         state.data = encode(EpisodeState("latency", True, now))
-        self._episode.publish(state)
+        # Again and again, as the recorder would.
+        self._node.create_timer(0.25, lambda: self._episode.publish(state))
 
     def stop(self) -> None:
         import rclpy
@@ -184,14 +185,16 @@ class Robot:
     def late(self) -> np.ndarray:
         """Per command: the stamp of the observation that it answers, and how long after that it was sent and came [ns].
 
-        The first command, of enabling, answers none.
+        Only answers of the episode have a command each: before it, the guardian holds still and sends nothing.
         """
-        ticks = [decode(Sent, answer).tick for answer in self._answers]
-        if len(ticks) != len(self._arrived) - 1:
-            raise RuntimeError(f"{len(self._arrived)} commands and {len(ticks)} answers: one was lost")
-        return np.array(
-            [(tick, sent - tick, came - tick) for tick, (sent, came) in zip(ticks, self._arrived[1:], strict=True)]
-        )
+        answers = [decode(Sent, answer) for answer in self._answers]
+        ticks = [answer.tick for answer in answers if answer.episode]
+        if not ticks or len(ticks) > len(self._arrived):
+            raise RuntimeError(
+                f"{len(self._arrived)} commands and {len(ticks)} answers: it was stopped, or one was lost"
+            )
+        pairs = zip(ticks, self._arrived[-len(ticks) :], strict=True)
+        return np.array([(tick, sent - tick, came - tick) for tick, (sent, came) in pairs])
 
     def _spin(self) -> None:
         from rclpy.executors import ExternalShutdownException
