@@ -286,7 +286,7 @@ class Guardian:
         verdict, reason = (Verdict.HELD, hold.reason) if self.stopped is None else (Verdict.STOPPED, self.stopped)
         if hold.targets is None:
             hold.targets = self._commanding.targets(self._readings(around, now))
-        if self._lock_step and self.stopped is None and step is not None and not step.episode:
+        if self._lock_step and self.enabled and step is not None and not step.episode:
             # Between episodes simulated time stands still. What is sent then would be taken for the next one's answer.
             hold = self._hold_here(around, now, reason)
             hold.resting = 1
