@@ -33,6 +33,9 @@ class Batch:
     """Shape (B,): 0 where the task terminated, 1 where the future counts. A time limit leaves it at 1."""
     discount: Tensor
     """Shape (B,): gamma to the power of the number of taken actions."""
+    return_to_go: Tensor
+    """Shape (B,): the discounted sum of the episode's scaled rewards from here on. A time limit ends no task: what was
+    cut off there is taken to have gone on as it ended, with its last reward for ever."""
     features: Tensor | None = None
     """Shape (B, F): frozen image features that belong to `state`."""
     next_features: Tensor | None = None
@@ -188,6 +191,7 @@ class Transitions:
             next_state=self._state[stop],
             mask=rows.mask[index],
             discount=rows.discount[index],
+            return_to_go=rows.return_to_go[index],
             features=None if self._features is None else self._features[start],
             next_features=None if self._features is None else self._features[stop],
         )
@@ -226,11 +230,12 @@ class _Rows:
     reward: Tensor
     mask: Tensor
     discount: Tensor
+    return_to_go: Tensor
 
     @classmethod
     def empty(cls) -> "_Rows":
         integer, number = torch.empty(0, dtype=torch.int64), torch.empty(0)
-        return cls(integer, integer, integer, integer, number, number, number)
+        return cls(integer, integer, integer, integer, number, number, number, number)
 
     def extended(self, parts: list["_Rows"]) -> "_Rows":
         device = self.start.device
@@ -245,6 +250,7 @@ class _Rows:
             self.reward,
             self.mask,
             self.discount,
+            self.return_to_go,
         )
 
     def to(self, device: torch.device) -> "_Rows":
@@ -278,4 +284,16 @@ def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, conf
         reward=torch.from_numpy(summed.astype(np.float32)),
         mask=torch.from_numpy((~ended).astype(np.float32)),
         discount=torch.from_numpy((config.discount ** (last - first + 1)).astype(np.float32)),
+        return_to_go=torch.from_numpy(_returns_to_go(scaled, config.discount, bool(len(ends))).astype(np.float32)),
     )
+
+
+def _returns_to_go(reward: np.ndarray, discount: float, terminated: bool) -> np.ndarray:
+    """Shape (n,): see `Batch.return_to_go`; without a discount nothing can go on for ever, and nothing is added."""
+    goes_on = len(reward) and not terminated and discount < 1
+    following = reward[-1] / (1 - discount) if goes_on else 0.0
+    returns = np.empty(len(reward))
+    for step in reversed(range(len(reward))):
+        # What goes on after the last step is worth this one's reward and all that is like it.
+        following = returns[step] = reward[step] + discount * following
+    return returns

@@ -1,13 +1,13 @@
 """What every algorithm is: pure losses, one update, acting, and a state to go on from bit for bit."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from episodes.transitions import Batch
-from policies.networks import GaussianPolicy
+from policies.networks import PolicyNetwork
 from policies.preparation import Preparation
 
 Info = dict[str, Tensor]
@@ -16,7 +16,10 @@ Info = dict[str, Tensor]
 Loss = tuple[Tensor, Info]
 
 
-class Algorithm(ABC):
+P = TypeVar("P", bound=PolicyNetwork)
+
+
+class Algorithm(ABC, Generic[P]):
     """Parameters, optimisers and generator of one learner.
 
     A subclass registers its modules in `modules` and its optimisers in `optimisers`; the state is made from these.
@@ -26,6 +29,8 @@ class Algorithm(ABC):
     needs_rewards: ClassVar[bool] = True
     learns_online: ClassVar[bool]
     """Whether more data with rewards can improve it."""
+    updates_per_step: ClassVar[int] = 1
+    """Online, as published."""
 
     def __init__(self, config: Any, preparation: Preparation, seed: int, decay_steps: int | None):
         self.config = config
@@ -37,7 +42,7 @@ class Algorithm(ABC):
         self.step = 0
         self.generator = torch.Generator().manual_seed(seed)
         """Initial weights and dropout; on the CPU, so that a seed means the same on every device."""
-        self.actor: GaussianPolicy
+        self.actor: P
 
     @abstractmethod
     def update(self, batch: Batch) -> Info:

@@ -21,7 +21,7 @@ class BCConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class BC(Algorithm):
+class BC(Algorithm[GaussianPolicy]):
     """Clones every logged action alike, good or bad: the measure that learning from rewards has to beat."""
 
     name: ClassVar[str] = "bc"

@@ -35,7 +35,7 @@ class IQLConfig:
     """Of the policy's hidden layers."""
 
 
-class IQL(Algorithm):
+class IQL(Algorithm[GaussianPolicy]):
     """V approaches an upper expectile of Q over the data's actions, Q backs up V, the policy clones what was better."""
 
     name: ClassVar[str] = "iql"

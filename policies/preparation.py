@@ -28,6 +28,8 @@ class Prepared:
     """Shape (B,): 0 where the task terminated."""
     discount: Tensor
     """Shape (B,)."""
+    return_to_go: Tensor
+    """Shape (B,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Preparation:
             next_observation=self.observation(batch.next_state, batch.next_features),
             mask=batch.mask,
             discount=batch.discount,
+            return_to_go=batch.return_to_go,
         )
 
     def observation(self, state: Tensor, features: Tensor | None) -> Tensor:

@@ -5,10 +5,17 @@ from typing import Any
 from episodes.errors import unknown
 from policies.algorithm import Algorithm
 from policies.bc import BC, BCConfig
+from policies.cal_ql import CalQL, CalQLConfig
 from policies.iql import IQL, IQLConfig
 from policies.preparation import Preparation
+from policies.rlpd import RLPD, RLPDConfig
 
-_ALGORITHMS: dict[str, tuple[type, type]] = {"bc": (BC, BCConfig), "iql": (IQL, IQLConfig)}
+_ALGORITHMS: dict[str, tuple[type, type]] = {
+    "bc": (BC, BCConfig),
+    "iql": (IQL, IQLConfig),
+    "cal_ql": (CalQL, CalQLConfig),
+    "rlpd": (RLPD, RLPDConfig),
+}
 
 
 def algorithm_names() -> list[str]:
@@ -23,6 +30,11 @@ def config_class(name: str) -> type:
 def learns_online(name: str) -> bool:
     """Whether more data with rewards can improve this algorithm's policy."""
     return _entry(name)[0].learns_online
+
+
+def updates_per_step(name: str) -> int:
+    """How many updates this algorithm makes for every step online, as published."""
+    return _entry(name)[0].updates_per_step
 
 
 def needs_rewards(name: str) -> bool:

@@ -44,6 +44,7 @@ def random_batch(seed: int, rows: int = 16, state: int = 3, action: int = 2, chu
         next_state=tensor(rng.normal(size=(rows, state))),
         mask=tensor(rng.integers(0, 2, rows)),
         discount=tensor(0.9**taken),
+        return_to_go=tensor(rng.normal(size=rows)),
     )
 
 

@@ -137,9 +137,11 @@ def test_a_seed_decides_the_initial_weights(preparation):
 
 
 def test_the_registry_knows_the_algorithms_by_name(preparation):
-    assert algorithm_names() == ["bc", "iql"]
+    assert algorithm_names() == ["bc", "cal_ql", "iql", "rlpd"]
     assert (config_class("bc"), config_class("iql")) == (BCConfig, IQLConfig)
     assert isinstance(learner("bc", preparation), BC) and isinstance(learner("iql", preparation), IQL)
     assert (learns_online("bc"), learns_online("iql")) == (False, True)
-    with pytest.raises(InputError, match=r"unknown algorithm 'iqll'; did you mean 'iql'\? known: bc, iql"):
+    with pytest.raises(
+        InputError, match=r"unknown algorithm 'iqll'; did you mean 'iql'\? known: bc, cal_ql, iql, rlpd"
+    ):
         config_class("iqll")

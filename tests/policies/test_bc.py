@@ -51,6 +51,7 @@ def test_it_finds_mean_and_spread_of_the_data(preparation):
         next_state=torch.zeros(n, 3),
         mask=torch.ones(n),
         discount=torch.ones(n),
+        return_to_go=torch.zeros(n),
     )
     algorithm = learner(preparation, learning_rate=3e-2)
     for _ in range(300):

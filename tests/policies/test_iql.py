@@ -34,6 +34,7 @@ def prepared(rows: int, **columns) -> Prepared:
     tables = {"observation": (rows, 2), "action": (rows, 2), "next_observation": (rows, 2), "valid": (rows, 2)}
     numbers = {name: torch.zeros(shape) for name, shape in tables.items()}
     numbers |= {"reward": torch.zeros(rows), "mask": torch.ones(rows), "discount": torch.ones(rows)}
+    numbers["return_to_go"] = torch.zeros(rows)
     numbers["valid"] = torch.ones(rows, 2)
     return Prepared(**(numbers | {name: torch.tensor(value, dtype=torch.float32) for name, value in columns.items()}))
 

@@ -1,0 +1,38 @@
+"""RLPD (Ball, Smith, Kostrikov & Levine, 2023): soft actor-critic that has offline data in half of every batch."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from policies.algorithm import Loss
+from policies.preparation import Prepared
+from policies.soft_actor_critic import Count, SoftActorCritic, SoftConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RLPDConfig(SoftConfig):
+    """The published design: many critics with layer normalisation, and 20 updates per step."""
+
+    critics: Annotated[int, Field(ge=2)] = 10
+    layer_norm: bool = True
+    updates_per_actor_update: Count = 20
+    """As many as there are per step, so that the policy moves once in each."""
+
+
+class RLPD(SoftActorCritic):
+    """Needs no pretraining; started from a pretrained policy it is a fast fine-tuner."""
+
+    name: ClassVar[str] = "rlpd"
+    updates_per_step: ClassVar[int] = 20
+
+    def critic_loss(self, batch: Prepared) -> Loss:
+        """Every critic on its own, all against the same target."""
+        q = self._q(self.critic, batch.observation, batch.action)
+        loss = self.temporal_difference(batch, q)
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+
+    def worth(self, q: Tensor) -> Tensor:
+        """The mean of all critics."""
+        return q.mean(0)
