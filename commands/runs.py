@@ -15,7 +15,7 @@ def add(command: Add) -> None:
     sub = command("pretrain", _pretrain, "Learn a policy offline.")
     sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
-    sub.add_argument("--algorithm", metavar="NAME", help="iql (default) or bc")
+    sub.add_argument("--algorithm", metavar="NAME", help="iql (default), cal_ql, rlpd or bc")
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
     sub.add_argument("--preset", metavar="NAME", help="sparse, labelled, demonstrations, locomotion, antmaze, adroit")
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
@@ -28,11 +28,20 @@ def add(command: Add) -> None:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
     sub.add_argument("--resume", action="store_true", help="go on with the run in DIR")
 
-    sub = command("finetune", _finetune, "Go on learning online, in simulation, in this process.")
+    sub = command("finetune", _finetune, "Go on learning online: in simulation in this process, or on the robot.")
     sub.add_argument("parent", type=Path, nargs="?", metavar="RUN", help="a pretrained run")
-    sub.add_argument("--run", type=Path, required=True, metavar="DIR", help="the new run")
+    sub.add_argument("--run", type=Path, metavar="DIR", help="the new run")
+    sub.add_argument(
+        "--ros", action="store_true", help="run episodes on the robot whose nodes are up, learner included"
+    )
+    sub.add_argument("--namespace", default="", help="of the robot's topics and services")
+    sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
+    sub.add_argument("--wait", action="store_true", help="begin no episode before the last one was learned from")
     sub.add_argument("--task")
     sub.add_argument("--gap", help="what differs from the simulator, for example friction=0.3,delay_steps=1")
+    sub.add_argument(
+        "--algorithm", metavar="NAME", help="rlpd or cal_ql from the run's policy (default: the run's own)"
+    )
     sub.add_argument("--episodes", type=count)
     sub.add_argument("--seed", type=int)
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
@@ -89,22 +98,62 @@ def _train_config(options: argparse.Namespace) -> Any:
 
 
 def _finetune(options: argparse.Namespace) -> Result:
-    from episodes.typed import parse, parse_settings
+    from episodes.typed import parse_settings
     from finetune import online
+    from finetune.learner import learning_config
 
+    if options.ros:
+        return _finetune_on_robot(options)
+    if options.run is None:
+        raise InputError("finetune: expected --run DIR, the new run (only --ros does without)")
     if options.resume:
         nothing_but_resume(options)
         result = online.resume(options.run, bar("episodes"))
     else:
         if options.parent is None or options.task is None:
             raise InputError("finetune: expected RUN and --task (only --resume does without)")
-        given = {"task": options.task, "gap": options.gap, "episodes": options.episodes, "seed": options.seed}
+        given = {key: getattr(options, key) for key in ("task", "gap", "algorithm", "episodes", "seed")}
         settings = {key: value for key, value in given.items() if value is not None} | parse_settings(options.set)
-        config = parse(online.OnlineConfig, settings, "finetune")
+        config = learning_config(online.OnlineConfig, settings)
         result = online.finetune(options.parent, options.run, config, bar("episodes"))
     return dataclasses.asdict(result), (
         f"{result.run}: {result.episodes} episodes, {result.online_steps} steps; "
         f"success while learning {result.online_success_rate:.2f}, cumulative regret {result.cumulative_regret:.2f}"
+    )
+
+
+def _finetune_on_robot(options: argparse.Namespace) -> Result:
+    from robot.ros import require_ros
+
+    for flag in ("parent", "run", "task", "gap", "algorithm", "seed", "set", "resume"):
+        if getattr(options, flag):
+            what = "RUN" if flag == "parent" else f"--{flag}"
+            raise InputError(f"finetune --ros: {what} is said to the nodes (firsthand up finetune ...); leave it out")
+    if options.episodes is None:
+        raise InputError("finetune --ros: expected --episodes N, after which enough was learned from")
+    require_ros()
+    from robot.session import learn_on_robot
+
+    found = learn_on_robot(
+        options.episodes,
+        enable=options.enable,
+        wait=options.wait,
+        namespace=options.namespace,
+        progress=bar("episodes"),
+    )
+    known = [bool(episode.success) for episode in found if episode.success is not None]
+    rate = sum(known) / len(known) if known else None
+    document = {
+        "episodes": len(found),
+        "steps": sum(episode.steps for episode in found),
+        "online_success_rate": rate,
+        "cumulative_regret": None if rate is None else 1 - rate,
+        "changed_by_guardian": sum(episode.changed for episode in found),
+    }
+    success = "nobody said how they ended" if rate is None else f"success {rate:.2f}, cumulative regret {1 - rate:.2f}"
+    return document, (
+        f"{len(found)} episodes, {document['steps']} steps; {success}; "
+        f"the guardian changed {document['changed_by_guardian']} commands"
     )
 
 
@@ -247,6 +296,7 @@ def _deploy(run: Path, folder: Path, episodes: int) -> tuple[Any, str]:
 def nothing_but_resume(options: argparse.Namespace) -> None:
     """Refuse settings that a resumed run would ignore: it goes on with those that it was begun with."""
     ours = ("command", "json", "resume", "run")
-    beside = [key for key, value in vars(options).items() if key not in ours and value not in (None, [])]
+    given = {key: value for key, value in vars(options).items() if value is not None and value is not False}
+    beside = [key for key, value in given.items() if key not in ours and value not in ([], "")]
     if beside:
         raise InputError(f"{options.run}: --resume goes on as the run was begun; leave out: {', '.join(beside)}")

@@ -117,7 +117,7 @@ def test_wherever_a_run_dies_it_comes_out_the_same(parent, walks, tmp_path, same
         assert (result.online_steps, result.online_success_rate) == (whole.online_steps, whole.online_success_rate)
 
 
-@pytest.mark.parametrize("where", ["MetricsLog.write", "_Session._learn_from", "_Session._save", "Run.mark_last"])
+@pytest.mark.parametrize("where", ["MetricsLog.write", "Learner.take", "_Session._save", "Run.mark_last"])
 def test_a_death_between_two_writes_loses_nothing(where, parent, walks, tmp_path, same_run, monkeypatch):
     """After an episode is stored and before it is learned from; after a line and before its checkpoint; and so on."""
     finetune(parent, tmp_path / "whole", online())
@@ -354,7 +354,7 @@ def added(monkeypatch) -> list[tuple[np.ndarray, ...]]:
         got.append((state, action, reward, terminated))
         return add(self, state, action, reward, terminated, features)
 
-    monkeypatch.setattr("finetune.online.Transitions.add", spy)
+    monkeypatch.setattr("finetune.learner.Transitions.add", spy)
     return got
 
 
@@ -462,7 +462,7 @@ def test_cameras_of_different_sizes_are_refused():
     with pytest.raises(
         InputError, match=r"cameras eye, side, eye have different sizes, \[\(4, 6\), \(5, 7\)\]: a task"
     ):
-        _task(online(), saved, labeller)
+        _task(online(), SimpleNamespace(saved=saved, labeller=labeller))
 
 
 def test_a_judges_own_scores_are_refused_online(looking, tmp_path):

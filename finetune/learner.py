@@ -1,0 +1,276 @@
+"""What learns online: from the offline data and from episodes as they come in. It acts nowhere itself."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from episodes.episode import Episode
+from episodes.errors import InputError, unknown
+from episodes.sampler import Sampler, shares
+from episodes.transitions import Transitions
+from episodes.typed import STRICT, parse, plain
+from finetune.config import TrainConfig
+from finetune.data import OfflineData, load_offline
+from finetune.pretrain import choose_device, scalars
+from finetune.run import Run
+from policies.algorithm import Algorithm
+from policies.checkpoint import Checkpoint, actor_hash, load_checkpoint, save_checkpoint
+from policies.networks import GaussianPolicy, SquashedGaussianPolicy
+from policies.registry import algorithm_names, config_class, learns_online, make_algorithm, updates_per_step
+from policies.soft_actor_critic import SoftActorCritic
+from rewards.labeller import EpisodeLabeller, Labeller
+
+
+@dataclass(frozen=True, slots=True)
+class LearningConfig:
+    """Everything that decides how a pretrained run goes on learning, wherever the episodes come from.
+
+    Online episodes are rewarded as the run's label set was made: by looking, where a judge's preferences or a success
+    classifier made it, and else by the simulator.
+    """
+
+    __pydantic_config__ = STRICT
+
+    algorithm: str = ""
+    """That learns; the pretrained run's own where empty."""
+    learner: dict[str, Any] = field(default_factory=dict)
+    """Settings of another algorithm than the run's own; completed with its defaults."""
+    from_policy: bool = True
+    """Whether another algorithm starts from the pretrained policy, or from nothing."""
+    updates_per_step: Annotated[int, Field(ge=1)] | None = None
+    """Made after each episode, this many for each of its steps; what the algorithm's authors made where None."""
+    offline_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Of every batch, exactly."""
+    actor_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of the policy while online; the pretraining's, before its decay, where None."""
+    warm_up_episodes: Annotated[int, Field(ge=1)] = 1
+    """Episodes before the first update."""
+    seed: Annotated[int, Field(ge=0, lt=100_000)] = 0
+    checkpoint_every: Annotated[int, Field(gt=0)] = 10
+    """Episodes."""
+
+
+C = TypeVar("C", bound=LearningConfig)
+
+
+def learning_config(cls: type[C], settings: Mapping[str, Any]) -> C:
+    """A configuration of flat settings: what is none of the run's own belongs to the algorithm that it names.
+
+    Raises:
+        InputError: naming an unknown key (with the nearest valid one) or a value that does not fit.
+    """
+    own = {item.name for item in fields(cls)} - {"learner"}
+    algorithm = str(settings.get("algorithm", ""))
+    of_learner = {item.name for item in fields(config_class(algorithm))} if algorithm else set()
+    for key in settings:
+        if key not in own | of_learner:
+            raise unknown("key", key, own | of_learner, "finetune")
+    # A rate that both know is the run's: it is also what a run that keeps its algorithm can be told.
+    learner = {key: value for key, value in settings.items() if key in of_learner - own}
+    given = {key: value for key, value in settings.items() if key in own}
+    return parse(cls, given | ({"learner": learner} if learner else {}), "finetune")
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What learning goes on from."""
+
+    train: TrainConfig
+    """The pretrained run's, with the algorithm that goes on."""
+    saved: Checkpoint
+    data: OfflineData
+    labeller: EpisodeLabeller | None
+    """What labels online episodes, where the offline ones were labelled by looking."""
+
+    @classmethod
+    def of_parent(cls, parent: Path, config: LearningConfig) -> "Beginning":
+        """Where a new run begins.
+
+        Raises:
+            InputError: where the parent cannot be gone on from.
+        """
+        written = Run.open(parent).config
+        train = _trained_online(parse(TrainConfig, written["train"], f"{parent}/config.yaml"), config)
+        if not learns_online(train.algorithm):
+            able = ", ".join(name for name in algorithm_names() if learns_online(name))
+            raise InputError(
+                f"{parent}: algorithm {train.algorithm!r} cannot learn from rewards; "
+                f"fine-tune an 'iql' run, or give --algorithm, one of: {able}"
+            )
+        choose_device(train.device)
+        saved = _beginning(parent, config, train)
+        return cls._of(train, saved, written["data"])
+
+    @classmethod
+    def of_run(cls, run: Run, config: LearningConfig) -> "Beginning":
+        """Where a run that was begun goes on: at its newest complete checkpoint, or where it began.
+
+        Raises:
+            InputError: where that cannot be had any more.
+        """
+        written = run.config
+        train = parse(TrainConfig, written["train"], f"{run.path}/config.yaml")
+        if run.has_checkpoint():
+            saved = load_checkpoint(run.last)
+        else:
+            saved = _beginning(Path(written["parent"]), config, train)
+            if saved.hash != written["parent_checkpoint"]:
+                raise InputError(f"{run.path}: its parent {written['parent']} has changed since; begin a new run")
+        return cls._of(train, saved, written["data"])
+
+    @classmethod
+    def _of(cls, train: TrainConfig, saved: Checkpoint, origin: Mapping[str, Any]) -> "Beginning":
+        data = load_offline(Path(origin["store"]), train, origin["snapshot"])
+        labeller = None
+        if data.labeller is not None:
+            labeller = EpisodeLabeller(Labeller.load(data.labeller), choose_device(train.device))
+        return cls(train, saved, data, labeller)
+
+    def written(self, parent: Path, config: LearningConfig) -> dict[str, Any]:
+        """The configuration of the run that begins here."""
+        return {
+            "kind": "finetune",
+            "parent": str(parent.resolve()),
+            "parent_checkpoint": self.saved.hash,
+            "online": plain(config),
+            "train": plain(self.train),
+            "data": self.data.origin,
+        }
+
+
+class Learner:
+    """Takes episodes one by one and learns after each.
+
+    What it has learned follows from where it began and from the episodes in their order: begun again at a checkpoint
+    and given the episodes up to there and those after it, it comes out the same, bit for bit on the CPU.
+    """
+
+    def __init__(self, run: Run, config: LearningConfig, beginning: Beginning):
+        self.run, self.config, self.train = run, config, beginning.train
+        self.saved, self.data, self.labeller = beginning.saved, beginning.data, beginning.labeller
+        device = choose_device(self.train.device)
+        self.algorithm: Algorithm = self.saved.algorithm.to(device)
+        self.encoder = self.data.encoder
+        contract = self.data.contract
+        self._online = Transitions(
+            self.train.sampling, len(contract.state), len(contract.action), self.data.transitions.feature_size
+        ).to(device)
+        offline_rows, online_rows = shares(self.train.batch_size, [config.offline_share, 1 - config.offline_share])
+        seed = int(np.random.SeedSequence([self.train.seed, config.seed]).generate_state(1)[0])
+        self._sampler = Sampler([(self.data.transitions.to(device), offline_rows)], seed)
+        self._sampler.sources.append((self._online, online_rows))
+        self._updates_per_step = config.updates_per_step or updates_per_step(self.train.algorithm)
+        self.learned = self.saved_at = 0
+        """Episodes that have been taken and learned from, and how many of them the newest checkpoint knows."""
+        self.policy = actor_hash(self.algorithm)
+        """What the newest checkpoint's policy is called."""
+        self.steps = 0
+        """Of these episodes."""
+        self.successes: list[float] = []
+        """One per episode, where it is known."""
+
+    @property
+    def episodes_before(self) -> int:
+        """How many episodes the checkpoint that it goes on from has learned from."""
+        return int(self.saved.note.get("online_episodes", 0))
+
+    def restore(self, episodes: Iterable[Episode]) -> None:
+        """Give back what the checkpoint knew: its episodes, in their order."""
+        if "online_episodes" not in self.saved.note:
+            return
+        self._sampler.load_state_dict(self.saved.beside)
+        for episode in episodes:
+            self.take(episode)
+        self.learned = self.saved_at = self.episodes_before
+
+    def take(self, episode: Episode) -> dict[str, float]:
+        """Add an episode, labelled, to what is sampled from; what is to be logged of it."""
+        features = None
+        if self.encoder is not None:
+            features = self.encoder.encode(episode.images[str(self.saved.camera)])
+        outcome = {}
+        if self.labeller is None:
+            self._online.add_episode(episode, features)
+        else:
+            labels = self.labeller(episode)
+            ends = labels.get("terminated", np.arange(episode.steps) == episode.steps - 1 if episode.terminated else 0)
+            terminated = np.broadcast_to(ends, episode.steps) > 0
+            self._online.add(episode.state, episode.action, labels["reward"], terminated, features)
+            if "success" in labels:
+                outcome["online/success_seen"] = float(np.nanmax(labels["success"]))
+        if episode.success is not None:
+            outcome["online/success"] = float(episode.success.max())
+            self.successes.append(outcome["online/success"])
+        if episode.reward is not None:
+            outcome["online/return"] = float(episode.reward.sum())
+            outcome["online/best_reward"] = float(episode.reward.max())
+        self.steps += episode.steps
+        return outcome | {"length": float(episode.steps)}
+
+    def learn(self, steps: int) -> dict[str, float]:
+        """The updates that so many steps are due, unless it is still warming up; the last one's metrics."""
+        self.learned += 1
+        if self.learned < self.config.warm_up_episodes:
+            return {}
+        info = {}
+        for _ in range(steps * self._updates_per_step):
+            info = self.algorithm.update(self._sampler.sample())
+        return scalars(info)
+
+    def save(self) -> None:
+        """A checkpoint, named after the episodes that it has learned from."""
+        save_checkpoint(
+            self.run.checkpoint(self.learned),
+            self.algorithm,
+            self.data.contract,
+            camera=self.saved.camera,
+            encoder=self.saved.encoder,
+            beside=self._sampler.state_dict(),
+            note={"online_episodes": self.learned, "step": self.algorithm.step},
+        )
+        self.run.mark_last(self.learned)
+        self.saved_at, self.policy = self.learned, actor_hash(self.algorithm)
+
+
+def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
+    """What the pretrained run was told, with the algorithm that goes on."""
+    if config.algorithm in ("", train.algorithm):
+        if config.learner:
+            raise InputError(
+                f"{', '.join(config.learner)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
+            )
+        return train
+    settings = {"hidden": train.learner["hidden"], **config.learner}
+    if config.actor_learning_rate is not None:
+        settings["actor_learning_rate"] = config.actor_learning_rate
+    changed = replace(train, algorithm=config.algorithm, learner=settings)
+    return replace(changed, learner=asdict(changed.algorithm_config()))
+
+
+def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Checkpoint:
+    """The parent's newest checkpoint, as an online run begins with it: the learner alone, whatever else it was."""
+    saved = load_checkpoint(Run.open(parent).last)
+    if saved.algorithm.name != train.algorithm:
+        return replace(saved, algorithm=_another(saved.algorithm, config, train), beside={}, note={})
+    # Online, the actor's learning rate stays up: the offline schedule has come down to zero.
+    saved.algorithm.decay_steps = None
+    if config.actor_learning_rate is not None:
+        rates = {"actor_learning_rate": config.actor_learning_rate}
+        saved.algorithm.config = replace(saved.algorithm.config, **rates)
+    return replace(saved, beside={}, note={})
+
+
+def _another(pretrained: Algorithm, config: LearningConfig, train: TrainConfig) -> Algorithm:
+    """A fresh learner of another kind, prepared as the pretrained one was."""
+    algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=train.seed)
+    if config.from_policy:
+        if not isinstance(algorithm, SoftActorCritic):
+            raise InputError(f"algorithm {train.algorithm!r} starts from no other's policy; give from_policy=false")
+        if not isinstance(pretrained.actor, GaussianPolicy | SquashedGaussianPolicy):
+            raise InputError(f"the policy of {pretrained.name!r} is of a kind that nothing else can start from")
+        algorithm.start_from(pretrained.actor)
+    return algorithm
