@@ -22,12 +22,12 @@ def add(command: Add) -> None:
     )
     sub.add_argument("--namespace", default="", help="of the topics, in the bag or live")
 
-    sub = command("node", _node, "Run one ROS 2 node: sim_robot, actor, guardian, recorder.")
+    sub = command("node", _node, "Run one ROS 2 node: sim_robot, actor, guardian, recorder, learner.")
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("rest", nargs=argparse.REMAINDER, metavar="--ros-args ...", help="as `ros2 run` takes them")
 
-    sub = command("up", _up, "Start a set of nodes: sim, record or deploy. Ends all of them with Ctrl-C.")
-    sub.add_argument("kind", metavar="sim|record|deploy")
+    sub = command("up", _up, "Start a set of nodes: sim, record, deploy or finetune. Ends all of them with Ctrl-C.")
+    sub.add_argument("kind", metavar="sim|record|deploy|finetune")
     sub.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="as `ros2 launch` has them; `list` shows them")
 
 

@@ -42,7 +42,7 @@ def _actions(kind: str, context: LaunchContext) -> list[Any]:
     except InputError as error:
         return [LogInfo(msg=f"firsthand: {error}"), EmitEvent(event=Shutdown(reason=str(error)))]
     # A simulation's commands have a real robot's names, and somebody's robot may listen in the same network.
-    apart = kind == "sim" and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
+    apart = (kind == "sim" or given.get("task")) and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
     actions: list[Any] = [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
     for spec in specs:
         files = [said["params_file"]] if said["params_file"] else []

@@ -17,6 +17,9 @@ STEP_TOPIC = "actor/step"
 SENT_TOPIC = "guardian/sent"
 EPISODE_TOPIC = "episode"
 OUTCOME_TOPIC = "outcome"
+LEARNER_TOPIC = "learner/state"
+POLICY_TOPIC = "actor/policy"
+"""Says which policy the next episode begins with: its hash, as 16 hexadecimal digits."""
 
 R = TypeVar("R")
 
@@ -93,7 +96,21 @@ class Outcome:
     reward: float | None = None
 
 
-def encode(report: ActorStep | Sent | EpisodeState | Outcome) -> str:
+@dataclass(frozen=True, slots=True)
+class LearnerState:
+    """What the learner has handed over."""
+
+    __pydantic_config__ = _EXACT
+
+    episodes: int
+    """Of the store, that the newest policy has learned from."""
+    updates: int
+    """Since pretraining began."""
+    policy: int
+    """Hash of the newest policy."""
+
+
+def encode(report: ActorStep | Sent | EpisodeState | Outcome | LearnerState) -> str:
     """As JSON. NaN and infinity are written by name, so that a policy's nonsense reaches the guardian as it is."""
     return json.dumps(asdict(report), separators=(",", ":"))
 

@@ -22,11 +22,14 @@ from episodes.errors import InputError
 from robot.nodes.shell import EVERYTHING, LATCHED, STATES
 from robot.reports import (
     EPISODE_TOPIC,
+    LEARNER_TOPIC,
     OUTCOME_TOPIC,
+    POLICY_TOPIC,
     SENT_TOPIC,
     STEP_TOPIC,
     ActorStep,
     EpisodeState,
+    LearnerState,
     Outcome,
     Sent,
     decode,
@@ -36,6 +39,8 @@ APPEARING = 60.0
 """Longest time that nodes are waited for [s]; loading a policy takes a while on a slow machine."""
 SETTLING = 5.0
 """How long a refusal may be due to what will be over in a moment [s]."""
+LEARNING = 600.0
+"""Longest time that a learner may take for an episode [s]."""
 ANSWERING = 30.0
 """Longest time that a service may take [s]."""
 
@@ -89,10 +94,14 @@ class Session:
         self._began = 0
         """Stamp of the episode's beginning [ns]."""
         self._enabled = False
+        self._learner: LearnerState | None = None
+        self._policy = ""
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
             (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
             (SENT_TOPIC, self._collect(Sent, self._sent), EVERYTHING),
+            (LEARNER_TOPIC, self._on_learner, LATCHED),
+            (POLICY_TOPIC, self._on_policy, LATCHED),
             (STEP_TOPIC, self._collect(ActorStep, self._steps), EVERYTHING),
             ("guardian/reason", self._on_reason, LATCHED),
             ("recorder/asks", self._on_asks, LATCHED),
@@ -194,6 +203,21 @@ class Session:
             self._changed.wait_for(lambda: self._state.success is not None or self._outcomes, SETTLING)
             return self._told(name)
 
+    def learned(self, wait: float = 0.0) -> int:
+        """How many episodes of the store the learner has learned from; 0 where there is none after `wait` s."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._learner is not None, wait)
+            return 0 if self._learner is None else self._learner.episodes
+
+    def caught_up(self, episodes: int, timeout: float) -> bool:
+        """Wait until so many episodes were learned from and the actor has that policy, at most `timeout` s."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._has_learned(episodes), timeout)
+
+    def _has_learned(self, episodes: int) -> bool:
+        learner = self._learner
+        return learner is not None and learner.episodes >= episodes and self._policy == f"{learner.policy:016x}"
+
     def _abandon(self) -> None:
         """Nobody watches the episode any more: end it, if there is somebody to do it."""
         with contextlib.suppress(InputError):
@@ -256,6 +280,18 @@ class Session:
             self._state = state
             if state.running:
                 self._began = state.stamp
+            self._changed.notify_all()
+
+    def _on_learner(self, message: String) -> None:
+        state = _heard(LearnerState, message)
+        if state is not None:
+            with self._changed:
+                self._learner = state
+                self._changed.notify_all()
+
+    def _on_policy(self, message: String) -> None:
+        with self._changed:
+            self._policy = message.data
             self._changed.notify_all()
 
     def _on_matched(self, topic: str, info: Any) -> None:
@@ -334,4 +370,41 @@ def run_episodes(
             if enable:
                 session.enable()
             found.append(session.episode(timeout))
+        return found
+
+
+def learn_on_robot(
+    episodes: int,
+    *,
+    enable: bool,
+    wait: bool = False,
+    namespace: str = "",
+    timeout: float = 120.0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[RobotEpisode]:
+    """Run episodes until the learner has learned from so many, those of earlier times included.
+
+    Args:
+        wait: begin an episode only when the one before was learned from and its policy is there. A robot need not wait;
+            a simulation in lock-step comes out the same again if it does.
+
+    Raises:
+        InputError: where an episode could not be begun or did not end, or a learner that is waited for falls silent.
+    """
+    with Session(namespace, say) as session:
+        if not session.caught_up(0, APPEARING):
+            raise InputError("nobody learns, or the actor does not take what is learned: firsthand up finetune ...")
+        done = session.learned()
+        found = []
+        for number in progress(range(done, episodes)):
+            session.disable()
+            session.reset()
+            if enable:
+                session.enable()
+            found.append(session.episode(timeout))
+            if wait and not session.caught_up(number + 1, LEARNING):
+                raise InputError(
+                    f"episode {number + 1} was not learned from within {LEARNING:g} s; look at the learner"
+                )
         return found

@@ -66,6 +66,20 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         Argument("trigger", "clock", "clock ticks at the contract's rate; inputs ticks when all inputs are new"),
         Argument("use_sim_time", False, "stamps are simulated time"),
     ),
+    "finetune": (
+        *COMMON,
+        Argument("run", "", "the pretrained run that is gone on from"),
+        Argument("new", "", "folder of the run that is made; one that is there is gone on with"),
+        Argument("settings", "", "YAML of finetune's settings, such as {algorithm: rlpd, updates_per_step: 8}"),
+        Argument("stochastic", True, "sample actions, so that there is something to learn from"),
+        Argument("bags", "", "folder for recordings; empty is bags in the new run"),
+        Argument("store", "", "store of what the robot does; empty is episodes in the new run"),
+        Argument("trigger", "clock", "of a real robot: clock ticks at the contract's rate, inputs when all are new"),
+        Argument("task", "", "the simulated task; empty is a real robot"),
+        Argument("gap", "", "what differs from the simulator"),
+        Argument("real_time_factor", 1.0, "simulated seconds per second; 0 is lock-step"),
+        Argument("seed", 0, "of the first simulated episode"),
+    ),
 }
 """Per set of nodes, what may be said about it."""
 
@@ -83,6 +97,8 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
         if name not in known:
             raise unknown("argument", name, known, f"{kind}")
     said = {**known, **{name: _of_kind(name, value, known[name]) for name, value in given.items()}}
+    if kind == "finetune":
+        return _finetune(said)
     if not said["contract"]:
         if kind != "sim":
             raise InputError(f"{kind}: give it the robot's contract (contract, a YAML file)")
@@ -105,6 +121,31 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
         NodeSpec("actor", actor | {"trigger": "inputs", "reliable_inputs": lock_step}),
         NodeSpec("recorder", recorder.parameters | {"place": "sim"}),
     ]
+
+
+def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
+    """The nodes of a robot that is moved, and the learner beside them."""
+    for name in ("run", "new"):
+        if not said[name]:
+            raise InputError(
+                f"finetune: give it {name}, {'the pretrained' if name == 'run' else 'the new'} run's folder"
+            )
+    new = Path(str(said["new"])).absolute()
+    store = said["store"] or str(new / "episodes")
+    moved = {
+        **{key: said[key] for key in ("contract", "run", "stochastic")},
+        "bags": said["bags"] or str(new / "bags"),
+        "store": store,
+    }
+    if said["task"]:
+        others = nodes("sim", moved | {key: said[key] for key in ("task", "gap", "real_time_factor", "seed")})
+    else:
+        others = nodes("deploy", moved | {"trigger": said["trigger"]})
+    specs = [
+        NodeSpec(spec.name, spec.parameters | {"new": str(new)}) if spec.name == "actor" else spec for spec in others
+    ]
+    learner = {"run": _absolute(said["run"]), "new": str(new), "store": _absolute(store), "settings": said["settings"]}
+    return [*specs, NodeSpec("learner", learner)]
 
 
 def _of_kind(name: str, value: Value, default: Value) -> Value:

@@ -127,7 +127,7 @@ def running(kind: str, given: Mapping[str, Value], say: Callable[[str], None]) -
     """A set of nodes for as long as the block lasts."""
     require_ros()
     specs = nodes(kind, given)
-    if kind == "sim":
+    if kind == "sim" or given.get("task"):
         # Its commands have a real robot's names, and somebody's robot may listen in the same network.
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     up = Up(specs, str(given.get("namespace", "")), str(given.get("params_file", "")), say)

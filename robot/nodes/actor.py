@@ -14,7 +14,7 @@ from robot.contract import RobotContract
 from robot.frames import Arrival, Frame, Frames
 from robot.messages import header_stamp
 from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, SENSORS, Shell
-from robot.reports import EPISODE_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
+from robot.reports import EPISODE_TOPIC, LEARNER_TOPIC, POLICY_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
 from robot.ros import message_class
 from robot.ticking import FIFO_PRIORITY, DeadlineThread, Lateness, ask_for_realtime
 
@@ -39,6 +39,7 @@ class ActorNode(Shell):
     def __init__(self) -> None:
         super().__init__("actor")
         self.run_path = self.parameter("run", "", "folder of the run whose policy acts")
+        self.new_path = self.parameter("new", "", "run that goes on from it, whose policy acts when there is one")
         self.stochastic = self.parameter("stochastic", False, "sample actions instead of taking the mean")
         self.trigger = self.parameter("trigger", "clock", "clock or inputs")
         self.reliable = self.parameter("reliable_inputs", False, "ask publishers to repeat what was lost")
@@ -69,6 +70,10 @@ class ActorNode(Shell):
         self.actor = Actor(contract, lambda: self._policy)
         self._frames = Frames(contract, cameras=bool(contract.cameras) and self._policy.camera is not None)
         self._steps = self.create_publisher(String, STEP_TOPIC, RELIABLE)
+        self._ready = self.create_publisher(String, POLICY_TOPIC, LATCHED)
+        self._say_ready()
+        # The run is the truth; this only says that it is worth a look.
+        self.create_subscription(String, LEARNER_TOPIC, lambda _: self._look.set(), LATCHED)
         inputs = EVERYTHING if self.reliable else SENSORS
         types = {s.topic: s.type for s in (*contract.observations, *contract.cameras)}
         self._by_header = {s.topic for s in (*contract.observations, *contract.cameras) if s.stamp == "header"}
@@ -119,7 +124,9 @@ class ActorNode(Shell):
         from finetune.run import Run
         from policies.policy import Policy
 
-        last = Run.open(Path(self.run_path)).last
+        run = Run.open(Path(self.run_path))
+        new = Run(Path(self.new_path))
+        last = new.last if self.new_path and new.has_checkpoint() else run.last
         if last == self._checkpoint:
             return self._policy
         policy = Policy.load(last, deterministic=not self.stochastic)
@@ -138,13 +145,19 @@ class ActorNode(Shell):
             if self._ending.is_set() or self.actor.running:
                 continue
             try:
+                before = self._policy
                 self._policy, self._problem = self._newest_policy(self._contract), ""
+                if self._policy is not before:
+                    self._say_ready()
             except (InputError, OSError) as error:
                 # A folder on another machine may be away for a moment; the policy that is there goes on.
                 self._say_refused(str(error))
             except Exception as error:
                 self.fail(error)
                 return
+
+    def _say_ready(self) -> None:
+        self._ready.publish(String(data=f"{self._policy.policy_hash:016x}"))
 
     def _say_refused(self, why: str) -> None:
         if why != self._problem:

@@ -18,6 +18,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+NEEDED: dict[str, dict[str, Any]] = {"record": {}, "finetune": {"run": "r", "new": "n"}}
+"""Beside a contract; of a set that is not here, a run."""
+
+
 def by_name(kind: str, **given: Any) -> dict[str, dict[str, Any]]:
     specs = nodes(kind, given)
     found = {spec.name: spec.parameters for spec in specs}
@@ -50,6 +54,35 @@ def test_lock_step_is_told_to_everybody_that_it_concerns(factor: float) -> None:
     assert found["sim_robot"]["real_time_factor"] == 0.0
     assert found["guardian"]["lock_step"] is True
     assert found["actor"]["reliable_inputs"] is True
+
+
+def test_a_robot_that_learns_has_a_learner_beside_what_moves_it(elsewhere: Path) -> None:
+    found = by_name("finetune", run="r", new="n", contract="arm.yaml", settings="{algorithm: rlpd}")
+    assert list(found) == ["guardian", "actor", "recorder", "learner"]
+    assert found["actor"]["new"] == str(elsewhere / "n")
+    assert found["actor"]["stochastic"] is True
+    assert found["recorder"]["store"] == found["learner"]["store"] == str(elsewhere / "n" / "episodes")
+    assert found["recorder"]["bags"] == str(elsewhere / "n" / "bags")
+    assert found["learner"] == {
+        "run": str(elsewhere / "r"),
+        "new": str(elsewhere / "n"),
+        "store": str(elsewhere / "n" / "episodes"),
+        "settings": "{algorithm: rlpd}",
+    }
+
+
+def test_so_has_a_simulated_one(elsewhere: Path) -> None:
+    found = by_name("finetune", run="r", new="n", task="lift-quick", real_time_factor=0, store="s")
+    assert list(found) == ["sim_robot", "guardian", "actor", "recorder", "learner"]
+    assert found["guardian"]["lock_step"] is True
+    assert found["sim_robot"]["task"] == "lift-quick"
+    assert found["recorder"]["store"] == found["learner"]["store"] == str(elsewhere / "s")
+
+
+@pytest.mark.parametrize(("given", "words"), [({"run": "r"}, "give it new, the"), ({"new": "n"}, "give it run, the")])
+def test_learning_needs_a_run_to_go_on_from_and_one_to_make(given: dict[str, str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        nodes("finetune", given | {"contract": "arm.yaml"})
 
 
 def test_the_guardian_counts_time_as_it_passes_for_the_robot() -> None:
@@ -141,12 +174,12 @@ def test_every_argument_is_described_and_can_be_said(kind: str) -> None:
     assert len({argument.name for argument in ARGUMENTS[kind]}) == len(ARGUMENTS[kind])
     assert all(argument.what for argument in ARGUMENTS[kind])
     said = {argument.name: argument.default for argument in ARGUMENTS[kind]} | {"contract": "c.yaml"}
-    nodes(kind, said | ({} if kind == "record" else {"run": "r"}))
+    nodes(kind, said | NEEDED.get(kind, {"run": "r"}))
 
 
 @pytest.mark.parametrize("kind", list(ARGUMENTS))
 def test_parameters_are_of_kinds_that_ros_has_and_nodes_have_no_others(kind: str) -> None:
-    given = {"contract": "c.yaml"} | ({} if kind == "record" else {"run": "r"})
+    given = {"contract": "c.yaml"} | NEEDED.get(kind, {"run": "r"})
     for parameters in by_name(kind, **given).values():
         assert {type(value) for value in parameters.values()} <= {str, float, int, bool}
         assert not {"namespace", "params_file"} & set(parameters)

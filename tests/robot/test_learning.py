@@ -1,0 +1,80 @@
+"""The robot learns while it works: the nodes as processes, and what they make against the same in one process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from episodes.store import Store
+from finetune.following import Following
+from finetune.learner import Beginning, Learner, LearningConfig, learning_config
+from finetune.run import Run
+from policies.checkpoint import actor_hash, load_checkpoint
+from robot.session import learn_on_robot
+from tests.robot.contracts import SHIPPED
+from tests.robot.processes import Nodes, Probe, Rig
+
+pytest_plugins = ("tests.robot.process_fixtures",)
+
+# As the nodes do: sums come out the same.
+torch.set_num_threads(1)
+
+SETTINGS = {"algorithm": "rlpd", "critics": 2, "updates_per_step": 2, "updates_per_actor_update": 2}
+
+
+@pytest.fixture(scope="module")
+def learning(domain: int, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Path]]:
+    """A simulated robot in lock-step with a learner beside it, and the run that it makes."""
+    folder = tmp_path_factory.mktemp("learning")
+    nodes, probe = Nodes(SHIPPED), Probe()
+    settings = "{" + ", ".join(f"{key}: {value}" for key, value in SETTINGS.items()) + "}"
+    try:
+        nodes.start_set(
+            "finetune",
+            run=str(runs / "lift"),
+            new=str(folder / "new"),
+            task="lift-quick",
+            real_time_factor=0.0,
+            settings=settings,
+        )
+        yield Rig(nodes, probe), folder / "new"
+    finally:
+        nodes.stop()
+        probe.close()
+
+
+def policy_of(checkpoint: Path) -> int:
+    return actor_hash(load_checkpoint(checkpoint).algorithm)
+
+
+def test_every_episode_is_acted_by_what_was_learned_from_those_before(learning: tuple[Rig, Path]) -> None:
+    _, new = learning
+    found = learn_on_robot(3, enable=True, wait=True)
+    assert len(found) == 3
+    acted = [episode.policy for episode in found]
+    assert len(set(acted)) == 3
+    run = Run.open(new)
+    assert acted[1:] == [policy_of(run.checkpoint(number)) for number in (1, 2)]
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3]
+    assert Store.open(new / "episodes").snapshot().episodes == 3
+
+
+def test_a_learner_that_is_killed_goes_on_and_nothing_shows(
+    learning: tuple[Rig, Path], runs: Path, tmp_path: Path
+) -> None:
+    rig, new = learning
+    rig.nodes.kill("learner")
+    rig.nodes.start("learner", run=str(runs / "lift"), new=str(new), store=str(new / "episodes"))
+    (found,) = learn_on_robot(4, enable=True, wait=True)
+    assert found.policy == policy_of(Run.open(new).checkpoint(3))
+    # The same episodes, in one process and undisturbed.
+    config = learning_config(LearningConfig, {"checkpoint_every": 1} | SETTINGS)
+    beginning = Beginning.of_parent(runs / "lift", config)
+    run = Run.create(tmp_path / "alone", beginning.written(runs / "lift", config))
+    alone = Following(Learner(run, config, beginning), new / "episodes")
+    while alone.step():
+        pass
+    alone.close()
+    ours, theirs = (Run.open(path).last / "state.safetensors" for path in (new, tmp_path / "alone"))
+    assert ours.read_bytes() == theirs.read_bytes()
