@@ -66,7 +66,7 @@ class Shell(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._kept = self._entities()
-        self.active = False
+        self.active = self.ending = False
         if with_input:
             threading.Thread(target=self._end_with_input, daemon=True).start()
 
@@ -236,6 +236,7 @@ def run_node(make: Callable[[], Shell], arguments: Sequence[str] | None = None) 
         node.run_until_stopped()
         if node.active:
             node.trigger_deactivate()
+        node.ending = True
         executor.shutdown(timeout_sec=1.0)
         thread.join(timeout=2.0)
         if node.failure is not None:
@@ -266,7 +267,9 @@ def _spin(executor: SingleThreadedExecutor, node: Shell) -> None:
     except ExternalShutdownException:
         node.stop()
     except Exception as error:
-        node.fail(error)
+        # An executor that is shut down takes away what a callback under way still uses.
+        if not node.ending:
+            node.fail(error)
 
 
 def hard_exit(status: int) -> None:
