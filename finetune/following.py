@@ -85,11 +85,16 @@ class Following:
             if not self._path.is_dir():
                 return None
             self._store = Store.open(self._path)
-            self._check(self._store.contract)
+            self.check(self._store.contract, str(self._path))
         return self._store.snapshot()
 
-    def _check(self, there: Contract) -> None:
-        """Whether what is recorded can be learned from: the same numbers, and the pictures that are looked at."""
+    def check(self, there: Contract, where: str) -> None:
+        """Raise an InputError unless what is recorded can be learned from: the same numbers, and wanted pictures.
+
+        Args:
+            there: of the episodes that come, or will.
+            where: what has that contract.
+        """
         learner = self.learner
         ours = learner.data.contract
         difference = replace(ours, cameras=()).layout_difference(replace(there, cameras=()))
@@ -98,4 +103,4 @@ class Following:
             if camera.name in looked_at and camera not in there.cameras:
                 difference = difference or f"no camera {camera.name!r} at {camera.height}x{camera.width}"
         if difference is not None:
-            raise InputError(f"{self._path}: is of another contract than {learner.run.path}: {difference}")
+            raise InputError(f"{where}: is of another contract than {learner.run.path}: {difference}")

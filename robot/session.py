@@ -398,11 +398,11 @@ def learn_on_robot(
         done = session.learned()
         found = []
         for number in progress(range(done, episodes)):
-            session.disable()
             session.reset()
             if enable:
                 session.enable()
             found.append(session.episode(timeout))
+            session.disable()
             if wait and not session.caught_up(number + 1, LEARNING):
                 raise InputError(
                     f"episode {number + 1} was not learned from within {LEARNING:g} s; look at the learner"

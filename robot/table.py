@@ -145,6 +145,7 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
         NodeSpec(spec.name, spec.parameters | {"new": str(new)}) if spec.name == "actor" else spec for spec in others
     ]
     learner = {"run": _absolute(said["run"]), "new": str(new), "store": _absolute(store), "settings": said["settings"]}
+    learner["contract"] = others[0].parameters["contract"]
     return [*specs, NodeSpec("learner", learner)]
 
 

@@ -43,6 +43,9 @@ class LearnerNode(Shell):
                 raise InputError(f"node learner: give it -p {name}:=FOLDER")
         self._state = self.create_publisher(String, LEARNER_TOPIC, LATCHED)
         self._following = Following(_learner(Path(self.parent), Path(self.path), self.settings), Path(self.store))
+        if self.contract_path:
+            # Before the robot has worked for nothing.
+            self._following.check(self.read_contract().layout(), self.contract_path)
         self._say_state()
         self.every(1.0, self._on_diagnostics)
 

@@ -64,6 +64,7 @@ def test_a_robot_that_learns_has_a_learner_beside_what_moves_it(elsewhere: Path)
     assert found["recorder"]["store"] == found["learner"]["store"] == str(elsewhere / "n" / "episodes")
     assert found["recorder"]["bags"] == str(elsewhere / "n" / "bags")
     assert found["learner"] == {
+        "contract": str(elsewhere / "arm.yaml"),
         "run": str(elsewhere / "r"),
         "new": str(elsewhere / "n"),
         "store": str(elsewhere / "n" / "episodes"),
