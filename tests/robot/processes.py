@@ -121,15 +121,15 @@ class Probe:
                 self.changed.wait(0.05)
         return found
 
-    def publish(self, topic: str, kind: str, message: Message, qos: str = "RELIABLE") -> None:
-        """Say something; whoever listens has been found first. `qos` is the name of one in robot/nodes/shell.py."""
+    def publish(self, topic: str, kind: str, message: Message, qos: str = "RELIABLE", listeners: int = 1) -> None:
+        """Say something; so many listeners have been found first. `qos` is the name of one in robot/nodes/shell.py."""
         from robot.nodes import shell
         from robot.ros import message_class
 
         if topic not in self._publishers:
             quality = getattr(shell, qos)
             publisher = self._publishers[topic] = self.node.create_publisher(message_class(kind), topic, quality)
-            self.wait(f"somebody listens on {topic}", publisher.get_subscription_count)
+            self.wait(f"{listeners} listen on {topic}", lambda: publisher.get_subscription_count() >= listeners)
         self._publishers[topic].publish(message)
 
     def silence(self, topic: str) -> None:

@@ -256,16 +256,18 @@ def test_by_the_systems_clock_it_ticks_again_and_again() -> None:
 
 def test_threads_that_nobody_in_python_started_are_asked_for_too() -> None:
     """A process of its own: this one's threads stay as they are."""
-    code = (
-        "import os, numpy, torch\n"
-        "from robot.ticking import GUARDIAN_PRIORITY, ask_for_realtime, ask_for_realtime_middleware\n"
-        "torch.set_num_threads(2); torch.ones(512, 512) @ torch.ones(512, 512)\n"
-        "ask_for_realtime_middleware(GUARDIAN_PRIORITY)\n"
-        "kind = lambda thread: os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK\n"
-        "kinds = {int(t): kind(int(t)) for t in os.listdir('/proc/self/task')}\n"
-        "assert kinds.pop(os.getpid()) == os.SCHED_OTHER\n"
-        "print(len(kinds), set(kinds.values()) == {os.SCHED_FIFO}, ask_for_realtime())\n"
-    )
+    code = """
+import os, torch
+from robot.ticking import GUARDIAN_PRIORITY, ask_for_realtime, ask_for_realtime_middleware
+torch.set_num_threads(2)
+torch.ones(512, 512) @ torch.ones(512, 512)
+there = set(map(int, os.listdir("/proc/self/task")))
+ask_for_realtime_middleware(GUARDIAN_PRIORITY)
+still = there & set(map(int, os.listdir("/proc/self/task")))
+kinds = {thread: os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK for thread in still}
+assert kinds.pop(os.getpid()) == os.SCHED_OTHER
+print(len(kinds), set(kinds.values()) == {os.SCHED_FIFO}, ask_for_realtime())
+"""
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     count, asked, granted = found.stdout.split()

@@ -185,7 +185,8 @@ def test_what_a_person_does_is_recorded_as_that(lock_step: Rig, evaluated: list[
     probe = lock_step.probe
     lock_step.insist("recorder/reset")
     lock_step.enable()
-    probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, True))
+    # The actor and the recorder.
+    probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, True), listeners=2)
     probe.forget()
     name = lock_step.insist("recorder/start")
     probe.wait("some steps", lambda: len(lock_step.steps) >= 4)
