@@ -19,7 +19,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from episodes.errors import InputError
-from robot.nodes.shell import EVERYTHING, LATCHED, STATES
+from robot.nodes.shell import LATCHED, REPORTS, STATES
 from robot.reports import (
     EPISODE_TOPIC,
     LEARNER_TOPIC,
@@ -99,10 +99,10 @@ class Session:
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
             (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
-            (SENT_TOPIC, self._collect(Sent, self._sent), EVERYTHING),
+            (SENT_TOPIC, self._collect(Sent, self._sent), REPORTS),
             (LEARNER_TOPIC, self._on_learner, LATCHED),
             (POLICY_TOPIC, self._on_policy, LATCHED),
-            (STEP_TOPIC, self._collect(ActorStep, self._steps), EVERYTHING),
+            (STEP_TOPIC, self._collect(ActorStep, self._steps), REPORTS),
             ("guardian/reason", self._on_reason, LATCHED),
             ("recorder/asks", self._on_asks, LATCHED),
         ):

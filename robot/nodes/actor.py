@@ -13,7 +13,7 @@ from robot.acting import Actor, check_policy_fits
 from robot.contract import RobotContract
 from robot.frames import Arrival, Frame, Frames
 from robot.messages import header_stamp
-from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, SENSORS, Shell
+from robot.nodes.shell import EVERYTHING, LATCHED, REPORTS, SENSORS, Shell
 from robot.reports import EPISODE_TOPIC, LEARNER_TOPIC, POLICY_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
 from robot.ros import message_class
 from robot.ticking import FIFO_PRIORITY, DeadlineThread, Lateness, ask_for_realtime
@@ -69,7 +69,7 @@ class ActorNode(Shell):
         self.get_logger().info(f"policy {self._checkpoint}")
         self.actor = Actor(contract, lambda: self._policy)
         self._frames = Frames(contract, cameras=bool(contract.cameras) and self._policy.camera is not None)
-        self._steps = self.create_publisher(String, STEP_TOPIC, RELIABLE)
+        self._steps = self.create_publisher(String, STEP_TOPIC, REPORTS)
         self._ready = self.create_publisher(String, POLICY_TOPIC, LATCHED)
         self._say_ready()
         # The run is the truth; this only says that it is worth a look.

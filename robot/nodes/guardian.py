@@ -16,7 +16,7 @@ from robot.contract import check_guarded
 from robot.frames import Arrival, Frames
 from robot.guardian import Decision, Guardian, Surroundings, Verdict
 from robot.messages import header_stamp, path_of, pressed
-from robot.nodes.shell import COMMANDS, EVERYTHING, LATCHED, RELIABLE, SENSORS, Shell
+from robot.nodes.shell import COMMANDS, EVERYTHING, LATCHED, RELIABLE, REPORTS, SENSORS, Shell
 from robot.outgoing import command_message
 from robot.reports import SENT_TOPIC, STEP_TOPIC, ActorStep, Sent, decode, encode
 from robot.ros import make_message, message_class
@@ -64,7 +64,7 @@ class GuardianNode(Shell):
         self._commands = [
             self.create_publisher(message_class(command.type), command.topic, COMMANDS) for command in contract.commands
         ]
-        self._sent = self.create_publisher(String, SENT_TOPIC, RELIABLE)
+        self._sent = self.create_publisher(String, SENT_TOPIC, REPORTS)
         self._stopped = self.create_publisher(Bool, "guardian/stopped", LATCHED)
         self._reason = self.create_publisher(String, "guardian/reason", LATCHED)
         inputs = EVERYTHING if self.lock_step else SENSORS
