@@ -258,6 +258,7 @@ def test_threads_that_nobody_in_python_started_are_asked_for_too() -> None:
     """A process of its own: this one's threads stay as they are."""
     code = """
 import os, torch
+os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 from robot.ticking import GUARDIAN_PRIORITY, ask_for_realtime, ask_for_realtime_middleware
 torch.set_num_threads(2)
 torch.ones(512, 512) @ torch.ones(512, 512)
