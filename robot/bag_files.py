@@ -1,5 +1,6 @@
 """What a file of a bag is to who reads it: raw messages by channel, in the order of the log, as far as it is whole."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def in_order(parts: list[Part]) -> Iterator[Raw]:
             yield message
 
 
-class BagFile:
+class BagFile(ABC):
     """What the two kinds of files have in common."""
 
     def __init__(self, path: Path):
@@ -87,13 +88,13 @@ class BagFile:
         self.cut: str | None = None
         """Where and why the file ends before it should; None where it is whole, as far as one has looked."""
 
+    @abstractmethod
     def parts(self, wanted: Mapping[int, Any]) -> list[Part]:
         """The messages of these channels; the mapping gives what each raw message carries as its `target`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Let go of the file."""
-        raise NotImplementedError
 
     def _end_of(self, parts: list[Part]) -> list[Part]:
         """The parts, and, where the file is cut off, one that says so when reading gets there."""
