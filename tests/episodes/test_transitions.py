@@ -402,3 +402,26 @@ def test_actions_of_several_entries_stay_in_their_order():
     transitions.add_episode(episode)
     assert everything(transitions).action.shape == (3, 2, 3)
     np.testing.assert_array_equal(everything(transitions).action[1], episode.action[1:3])
+
+
+@pytest.mark.parametrize(
+    ("terminated", "expected"),
+    [
+        # 3; 2 + 3/2; 1 + 2/2 + 3/4.
+        (True, [2.75, 3.5, 3.0]),
+        # Cut off, it goes on with 3 for ever: 3 / (1 - 1/2) = 6; 2 + 6/2; 1 + 5/2.
+        (False, [3.5, 5.0, 6.0]),
+    ],
+)
+def test_a_return_counts_to_the_end_of_the_task_or_goes_on_as_it_was_cut_off(terminated, expected):
+    transitions = Transitions(SamplingConfig(discount=0.5), 1, 1)
+    ends = np.array([False, False, terminated])
+    transitions.add(np.zeros((4, 1), np.float32), np.zeros((3, 1), np.float32), np.array([1.0, 2.0, 3.0]), ends)
+    assert transitions.batch(torch.arange(3)).return_to_go.tolist() == pytest.approx(expected)
+
+
+def test_a_failure_at_minus_one_per_step_is_worth_what_it_is_worth_for_ever():
+    transitions = Transitions(SamplingConfig(discount=0.95, reward_bias=-1.0), 1, 1)
+    nothing = np.zeros(4, bool)
+    transitions.add(np.zeros((5, 1), np.float32), np.zeros((4, 1), np.float32), np.zeros(4), nothing)
+    assert transitions.batch(torch.arange(4)).return_to_go.tolist() == pytest.approx([-20.0] * 4)
