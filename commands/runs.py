@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -141,16 +142,18 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
         namespace=options.namespace,
         progress=bar("episodes"),
     )
-    known = [bool(episode.success) for episode in found if episode.success is not None]
-    rate = sum(known) / len(known) if known else None
+    rate = _rate(episode.success for episode in found)
     document = {
         "episodes": len(found),
         "steps": sum(episode.steps for episode in found),
         "online_success_rate": rate,
         "cumulative_regret": None if rate is None else 1 - rate,
+        "true_success_rate": _rate(episode.truth for episode in found),
         "changed_by_guardian": sum(episode.changed for episode in found),
     }
     success = "nobody said how they ended" if rate is None else f"success {rate:.2f}, cumulative regret {1 - rate:.2f}"
+    if document["true_success_rate"] is not None:
+        success += f" (in truth {document['true_success_rate']:.2f})"
     return document, (
         f"{len(found)} episodes, {document['steps']} steps; {success}; "
         f"the guardian changed {document['changed_by_guardian']} commands"
@@ -226,11 +229,19 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
     run.save_evaluation(f"ros-{options.episodes}", summary)
     row = row_of(str(options.run), summary)
     changed = sum(episode.changed for episode in found)
-    document = {key: value for key, value in summary.items() if key != "per_episode"} | {"changed_by_guardian": changed}
+    document = {key: value for key, value in summary.items() if key != "per_episode"}
+    document |= {"true_success_rate": _rate(episode.truth for episode in found), "changed_by_guardian": changed}
+    truth = "" if document["true_success_rate"] is None else f" (in truth {document['true_success_rate']:.2f})"
     return document, (
-        f"{row.who} on the robot: {row.episodes} episodes, success {row.success}, length {row.length}; "
+        f"{row.who} on the robot: {row.episodes} episodes, success {row.success}{truth}, length {row.length}; "
         f"the guardian changed {changed} of {sum(episode.steps for episode in found)} commands"
     )
+
+
+def _rate(successes: Iterable[bool | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [success for success in successes if success is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _words(gap: str | None) -> list[str]:

@@ -14,6 +14,7 @@ from episodes.snapshot import Snapshot
 from episodes.store import Store
 from episodes.transitions import Transitions
 from finetune.config import TrainConfig
+from finetune.run import Run
 from policies.registry import needs_rewards
 
 
@@ -45,10 +46,20 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
         features = features_of(store, snapshot, config.camera, encoder)
     transitions = Transitions.load(snapshot, labels, config.sampling, features)
     store.tag(f"run-{snapshot.id}", snapshot.id)
-    made_by = labels.provenance.get("labeller")
-    labeller = None if made_by is None else store_path / made_by
     origin = _origin(store_path, snapshot, labels, transitions)
-    return OfflineData(transitions, snapshot.contract, encoder, labeller, origin)
+    return OfflineData(transitions, snapshot.contract, encoder, _made_by(store_path, labels), origin)
+
+
+def labeller_of(run: Run) -> Path | None:
+    """The folder of what made a run's labels; None where they were not made by looking."""
+    data = run.config["data"]
+    store = Path(data["store"])
+    return _made_by(store, Store.open(store).snapshot(data["snapshot"]).labels(data["labels"]))
+
+
+def _made_by(store: Path, labels: LabelSet) -> Path | None:
+    made_by = labels.provenance.get("labeller")
+    return None if made_by is None else store / made_by
 
 
 def _labels(snapshot: Snapshot, config: TrainConfig) -> LabelSet:

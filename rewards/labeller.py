@@ -12,7 +12,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from episodes.encoders import load_encoder
+from episodes.encoders import Encoder, load_encoder
 from episodes.episode import Episode
 from episodes.errors import InputError
 from episodes.files import whole_folder
@@ -164,12 +164,7 @@ class EpisodeLabeller:
         self.cameras = config.cameras
         """Whose pictures an episode has to have."""
         self._labeller = labeller
-        self._encoder = None if config.encoder is None else load_encoder(config.encoder, device, fast=True)
-        if self._encoder is not None and self._encoder.weights != (labeller.weights or "").partition(".")[0]:
-            raise InputError(
-                f"encoder {config.encoder!r} has weights {self._encoder.weights}, and the labels were made with "
-                f"{labeller.weights}; put those back, or label again"
-            )
+        self._encoder = encoder_of_labeller(labeller, device)
 
     def __call__(self, episode: Episode) -> dict[str, np.ndarray]:
         """As `Labeller.values`."""
@@ -184,6 +179,24 @@ class EpisodeLabeller:
 
         inputs = inputs_of(self._labeller.config, lambda: episode.state, lambda: features, read)
         return self._labeller.values(rows, inputs, features)
+
+
+def encoder_of_labeller(labeller: Labeller, device: torch.device) -> Encoder | None:
+    """What makes the features that a labeller looks at; None where it looks at none.
+
+    Raises:
+        InputError: where it is not the encoder that the labels were made with.
+    """
+    name = labeller.config.encoder
+    if name is None:
+        return None
+    encoder = load_encoder(name, device, fast=True)
+    if encoder.weights != (labeller.weights or "").partition(".")[0]:
+        raise InputError(
+            f"encoder {name!r} has weights {encoder.weights}, and the labels were made with {labeller.weights}; "
+            "put those back, or label again"
+        )
+    return encoder
 
 
 def inputs_of(

@@ -45,6 +45,8 @@ class EpisodeKeeper:
         """Ticks that the guardian answered."""
         self._judged = 0
         """Stamp of the newest outcome."""
+        self._closing = 0
+        """Stamp at which time is up, while whoever judges has not come so far; else 0."""
 
     def start(self, frame: Frame, now: int) -> EpisodeState:
         """Begin an episode.
@@ -75,6 +77,7 @@ class EpisodeKeeper:
         if not self.state.running:
             raise InputError("no episode is under way")
         self._until = steady + AFTER
+        self._closing = 0
         state = self.state
         self.state = EpisodeState(state.episode, False, now, state.task, terminated, success, reason)
         return self.state
@@ -84,8 +87,11 @@ class EpisodeKeeper:
         if not self.recording or (self.state.running and outcome.stamp <= self.state.stamp):
             return None
         self._judged = max(self._judged, outcome.stamp)
-        if not self.state.running or not (outcome.terminated or outcome.truncated):
+        if not self.state.running:
             return None
+        closing = self._closing
+        if not (outcome.terminated or outcome.truncated) or (closing and outcome.stamp > closing):
+            return self._time_is_up(closing, steady) if closing else None
         success = outcome.success if outcome.terminated else None
         reason = "the task ended" if outcome.terminated else "time limit"
         return self.end(outcome.stamp, steady, terminated=outcome.terminated, success=success, reason=reason)
@@ -98,8 +104,15 @@ class EpisodeKeeper:
         if not self.state.running:
             return None
         if self.contract.max_steps is not None and len(self._acted) > self.contract.max_steps:
-            return self.end(step.tick, steady, reason="time limit")
+            return None if self._closing else self._time_is_up(step.tick, steady)
         return None
+
+    def _time_is_up(self, stamp: int, steady: int) -> EpisodeState | None:
+        """No step after this stamp counts. Whoever judges is waited for: the last ones may have made it a success."""
+        if self._judged and self._judged < stamp:
+            self._closing, self._until = stamp, steady + AFTER
+            return None
+        return self.end(stamp, steady, reason="time limit")
 
     def on_sent(self, sent: Sent) -> None:
         """An answer of the guardian."""
@@ -110,6 +123,8 @@ class EpisodeKeeper:
         """Time alone ends an episode in which nobody makes steps any more. Returns the state where it changed."""
         if not self.state.running or self.contract.max_steps is None:
             return None
+        if self._closing and steady > self._until:
+            return self.end(self._closing, steady, reason="time limit")
         if now <= self.state.stamp + self.contract.max_steps * self.contract.period + GRACE:
             return None
         return self.end(now, steady, reason="time limit")

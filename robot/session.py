@@ -27,6 +27,7 @@ from robot.reports import (
     POLICY_TOPIC,
     SENT_TOPIC,
     STEP_TOPIC,
+    TRUTH_TOPIC,
     ActorStep,
     EpisodeState,
     LearnerState,
@@ -65,6 +66,8 @@ class RobotEpisode:
     policy: int
     """Hash of the policy that acted; 0 where none did."""
     reason: str
+    truth: bool | None = None
+    """Whether it was a success, by a simulation that somebody else judges; None where nobody knows."""
 
 
 class Session:
@@ -85,6 +88,7 @@ class Session:
         self._changed = threading.Condition()
         self._state = EpisodeState("", False, 0)
         self._outcomes: list[Outcome] = []
+        self._truths: list[Outcome] = []
         self._sent: list[Sent] = []
         self._steps: list[ActorStep] = []
         self._clients: dict[str, Any] = {}
@@ -99,6 +103,7 @@ class Session:
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
             (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
+            (TRUTH_TOPIC, self._collect(Outcome, self._truths), STATES),
             (SENT_TOPIC, self._collect(Sent, self._sent), REPORTS),
             (LEARNER_TOPIC, self._on_learner, LATCHED),
             (POLICY_TOPIC, self._on_policy, LATCHED),
@@ -177,7 +182,7 @@ class Session:
         """Run one episode to its end [at most `timeout` s], and tell what became of it."""
         with self._changed:
             self._changed.wait_for(self._hears_all, SETTLING)
-            for collected in (self._outcomes, self._sent, self._steps):
+            for collected in (self._outcomes, self._truths, self._sent, self._steps):
                 collected.clear()
         try:
             name = self._insist(lambda: self.call("recorder/start"))
@@ -236,7 +241,7 @@ class Session:
 
     def _hears_all(self) -> bool:
         """Whether a message of everybody who is known to report would come; the graph knows them sooner."""
-        reports = (EPISODE_TOPIC, STEP_TOPIC, SENT_TOPIC)
+        reports = (EPISODE_TOPIC, STEP_TOPIC, SENT_TOPIC, OUTCOME_TOPIC, TRUTH_TOPIC)
         return all(self._matched.get(topic, 0) >= self._node.count_publishers(topic) for topic in reports)
 
     def _over(self, name: str) -> bool:
@@ -257,6 +262,7 @@ class Session:
         wanted = self._wanted(name)
         sent = [s for s in self._sent if s.episode == name and s.tick in wanted]
         outcomes = [outcome for outcome in self._outcomes if self._began < outcome.stamp <= self._state.stamp]
+        truths = [truth.success for truth in self._truths if self._began < truth.stamp <= self._state.stamp]
         rewards = [outcome.reward for outcome in outcomes if outcome.reward is not None]
         succeeded = self._state.success
         if succeeded is None and outcomes:
@@ -270,6 +276,7 @@ class Session:
             changed=sum(s.action != wanted[s.tick].action for s in sent),
             policy=max((step.policy for step in wanted.values()), default=0),
             reason=self._state.reason,
+            truth=any(truths) if truths else None,
         )
 
     def _on_episode(self, message: String) -> None:

@@ -42,9 +42,13 @@ RECORDED = (
     Argument("bags", "bags", "folder for recordings"),
     Argument("store", "", "store that every episode is brought into; empty keeps bags only"),
 )
+JUDGE = Argument(
+    "judge", "auto", "says when the task is done: classifier (the run's), simulation, nobody; auto: the first there is"
+)
 ACTING = (
     Argument("run", "", "the run whose policy acts"),
     Argument("stochastic", False, "sample actions instead of taking the mean"),
+    JUDGE,
 )
 
 ARGUMENTS: dict[str, tuple[Argument, ...]] = {
@@ -72,6 +76,7 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         Argument("new", "", "folder of the run that is made; one that is there is gone on with"),
         Argument("settings", "", "YAML of finetune's settings, such as {algorithm: rlpd, updates_per_step: 8}"),
         Argument("stochastic", True, "sample actions, so that there is something to learn from"),
+        JUDGE,
         Argument("bags", "", "folder for recordings; empty is bags in the new run"),
         Argument("store", "", "store of what the robot does; empty is episodes in the new run"),
         Argument("trigger", "clock", "of a real robot: clock ticks at the contract's rate, inputs when all are new"),
@@ -110,16 +115,24 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     if not said["run"]:
         raise InputError(f"{kind}: give it a run, whose policy acts")
     actor = common | {"run": _absolute(said["run"]), "stochastic": said["stochastic"]}
+    judge = _judge(said, simulated=kind == "sim")
+    if judge != "nobody":
+        recorder.parameters["judged"] = True
+    rewarder = common | {"run": actor["run"]}
     if kind == "deploy":
-        return [NodeSpec("guardian", common), NodeSpec("actor", actor | {"trigger": said["trigger"]}), recorder]
+        actor["trigger"] = said["trigger"]
+        judges = [NodeSpec("rewarder", rewarder)] if judge == "classifier" else []
+        return [NodeSpec("guardian", common), NodeSpec("actor", actor), recorder, *judges]
     factor = float(said["real_time_factor"])
     lock_step = factor == 0
     robot = common | {key: said[key] for key in ("task", "gap", "real_time_factor", "seed")}
+    judges = [NodeSpec("rewarder", rewarder | {"reliable_inputs": lock_step})] if judge == "classifier" else []
     return [
-        NodeSpec("sim_robot", robot | {"real_time_factor": factor}),
+        NodeSpec("sim_robot", robot | {"real_time_factor": factor, "judges": judge == "simulation"}),
         NodeSpec("guardian", common | ({"lock_step": True} if lock_step else {"real_time_factor": factor})),
         NodeSpec("actor", actor | {"trigger": "inputs", "reliable_inputs": lock_step}),
         NodeSpec("recorder", recorder.parameters | {"place": "sim"}),
+        *judges,
     ]
 
 
@@ -133,7 +146,7 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     new = Path(str(said["new"])).absolute()
     store = said["store"] or str(new / "episodes")
     moved = {
-        **{key: said[key] for key in ("contract", "run", "stochastic")},
+        **{key: said[key] for key in ("contract", "run", "stochastic", "judge")},
         "bags": said["bags"] or str(new / "bags"),
         "store": store,
     }
@@ -147,6 +160,37 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     learner = {"run": _absolute(said["run"]), "new": str(new), "store": _absolute(store), "settings": said["settings"]}
     learner["contract"] = others[0].parameters["contract"]
     return [*specs, NodeSpec("learner", learner)]
+
+
+def _judge(said: Mapping[str, Value], *, simulated: bool) -> str:
+    """Who says when the task is done."""
+    judge = said["judge"]
+    known = ("auto", "classifier", "nobody", *(("simulation",) if simulated else ()))
+    if judge not in known:
+        raise unknown("judge", str(judge), known)
+    if judge != "auto":
+        return str(judge)
+    if _has_classifier(Path(str(said["run"])), Path(str(said["contract"]))):
+        return "classifier"
+    return "simulation" if simulated else "nobody"
+
+
+def _has_classifier(run: Path, contract: Path) -> bool:
+    """Whether a run has a success classifier, and the robot the cameras that it looks through."""
+    if not (run / "config.yaml").is_file() or not contract.is_file():
+        # Whoever needs them says so better.
+        return False
+    from finetune.data import labeller_of
+    from finetune.run import Run
+    from rewards.labeller import Labeller
+    from robot.contract import read_robot_contract
+
+    folder = labeller_of(Run.open(run))
+    if folder is None:
+        return False
+    labeller = Labeller.load(folder)
+    there = {camera.name for camera in read_robot_contract(contract).cameras}
+    return labeller.classifier is not None and set(labeller.config.cameras) <= there
 
 
 def _of_kind(name: str, value: Value, default: Value) -> Value:

@@ -29,6 +29,7 @@ from robot.reports import (
     OUTCOME_TOPIC,
     SENT_TOPIC,
     STEP_TOPIC,
+    TRUTH_TOPIC,
     ActorStep,
     EpisodeState,
     Outcome,
@@ -61,6 +62,7 @@ class RecorderNode(Shell):
         self.folder = Path(self.parameter("bags", "bags", "folder for the episodes' MCAP files"))
         self.store = self.parameter("store", "", "store that every episode is brought into; empty keeps bags only")
         self.place = self.parameter("place", "real", "real or sim")
+        self.judged = self.parameter("judged", False, "begin no episode before somebody says how the task goes")
         self._lock = threading.RLock()
         self._writer: BagWriter | None = None
         self._imports: IntoStore | None = None
@@ -77,7 +79,7 @@ class RecorderNode(Shell):
         self._recent: dict[str, deque[tuple[bytes, int, int]]] = {topic: deque() for topic in self._frames.topics}
         ages = {source.topic: source.max_age for source in (*contract.observations, *contract.cameras)}
         self._before = {topic: round(2e9 * age) + contract.period for topic, age in ages.items()}
-        reports = [(topic, STRING) for topic in (STEP_TOPIC, SENT_TOPIC, EPISODE_TOPIC, OUTCOME_TOPIC)]
+        reports = [(topic, STRING) for topic in (STEP_TOPIC, SENT_TOPIC, EPISODE_TOPIC, OUTCOME_TOPIC, TRUTH_TOPIC)]
         self._topics = recorded_topics(contract, [*reports, (DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray")])
         self._names = {topic: self.resolve_topic_name(topic) for topic in self._topics}
         self._episode = self.create_publisher(String, EPISODE_TOPIC, LATCHED)
@@ -224,6 +226,7 @@ class RecorderNode(Shell):
         """Begin an episode; its name."""
         if not self.active:
             raise InputError("not started: the node is not active")
+        self._check_judged("started")
         if self._resetting.under_way:
             raise InputError("not started: a reset is under way; recorder/stop gives it up")
         # Whoever publishes that may be gone, and what it said last is still here.
@@ -247,6 +250,10 @@ class RecorderNode(Shell):
         self._problem, self._last_step, self._end_heard = "", None, False
         self._publish(state)
         return state.episode
+
+    def _check_judged(self, what: str) -> None:
+        if self.judged and not self.count_publishers(OUTCOME_TOPIC):
+            raise InputError(f"not {what}: nobody says how the task goes ({OUTCOME_TOPIC}); start the rewarder")
 
     def _end(self, response: Any, **how: Any) -> Any:
         with self._lock:
@@ -277,6 +284,7 @@ class RecorderNode(Shell):
                 raise InputError("not reset: the node is not active")
             if self.keeper.recording:
                 raise InputError("an episode is under way; stop it first")
+            self._check_judged("reset")
             response.message = await self._resetting.reset()
             response.success = True
         except InputError as error:

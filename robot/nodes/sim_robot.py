@@ -14,12 +14,14 @@ from std_srvs.srv import Trigger
 
 from episodes.errors import InputError
 from episodes.typed import parse
+from robot.contract import RobotContract
 from robot.controllers import Controller
 from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, STATES, Shell
-from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, EpisodeState, encode
+from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, TRUTH_TOPIC, EpisodeState, encode
 from robot.ros import make_message, message_class
 from robot.simulated import Faults, Outgoing, SimulatedRobot
 from robot.ticking import FIFO_PRIORITY, ask_for_realtime
+from sim.base import Task
 from sim.task import make_task
 
 CLOCK_STEP = 0.01
@@ -46,6 +48,7 @@ class SimRobotNode(Shell):
         self.gap = self.parameter("gap", "", "what differs from the simulator, such as friction=0.3")
         self.factor = float(self.parameter("real_time_factor", 1.0, "simulated seconds per second; 0 is lock-step"))
         self.seed = self.parameter("seed", 0, "of the first episode")
+        self.judges = self.parameter("judges", True, "say how the task goes; else somebody else does, and ends it")
         if self.factor < 0:
             raise InputError(f"real_time_factor {self.factor:g}: expected 0 (lock-step) or more")
         # A robot's own computer has the time. A simulation that is faster takes all it can get.
@@ -66,10 +69,14 @@ class SimRobotNode(Shell):
         cameras = tuple(camera.name for camera in contract.cameras)
         size = (contract.cameras[0].height, contract.cameras[0].width) if cameras else (84, 84)
         task = make_task(self.task_name, cameras=cameras, image_size=size, gap=self.gap or None)
+        if not self.judges:
+            _check_somebody_ends(contract, task)
+            task.terminates_on_success = False
         self.robot = SimulatedRobot(contract, task, make_message, _as_data, self._faults, self.seed)
         self._robot = self.robot
         self._clock_out = self.create_publisher(Clock, "/clock", RELIABLE)
-        self._outcome = self.create_publisher(String, OUTCOME_TOPIC, STATES)
+        # What it knows is kept apart, to measure by it whoever judges.
+        self._outcome = self.create_publisher(String, OUTCOME_TOPIC if self.judges else TRUTH_TOPIC, STATES)
         self._publishers_of = {
             topic: self.create_publisher(message_class(kind), topic, RELIABLE)
             for topic, kind in self.robot.topics.items()
@@ -263,6 +270,16 @@ class SimRobotNode(Shell):
 
 def _faults(given: dict[str, float]) -> Faults:
     return parse(Faults, {name: value for name, value in given.items() if value >= 0}, "faults")
+
+
+def _check_somebody_ends(contract: RobotContract, task: Task) -> None:
+    """The world stands still at the task's horizon: an episode has to be over by then."""
+    limit = contract.max_steps
+    if limit is None or limit > task.horizon:
+        raise InputError(
+            f"contract {contract.name!r}: max_steps {'is missing' if limit is None else limit}; where the simulation "
+            f"does not judge it is needed, and at most the task's {task.horizon}"
+        )
 
 
 def _as_data(data: bytes) -> Any:

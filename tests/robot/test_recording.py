@@ -331,3 +331,59 @@ def test_everything_that_the_contract_names_is_recorded() -> None:
 
 def test_the_shipped_contract_has_six_topics_to_record() -> None:
     assert len(recorded_topics(read_robot_contract(SHIPPED), [])) == 6
+
+
+def limited() -> EpisodeKeeper:
+    """Three steps are all, and somebody has judged the first."""
+    keeper = begun(max_steps=3)
+    for number in range(1, 4):
+        keeper.on_step(step(NOW + number), NOW, STEADY)
+    keeper.on_outcome(outcome(NOW + 2), STEADY)
+    return keeper
+
+
+def test_when_time_is_up_whoever_judges_is_waited_for() -> None:
+    """It may be behind, and what the last steps led to decides what the episode was."""
+    keeper = limited()
+    assert keeper.on_step(step(NOW + 4), NOW, STEADY) is None
+    assert keeper.on_step(step(NOW + 5), NOW, STEADY) is None
+    assert keeper.on_outcome(outcome(NOW + 3), STEADY) is None
+    state = keeper.on_outcome(outcome(NOW + 4, success=True, terminated=True), STEADY)
+    assert state is not None
+    assert (state.running, state.stamp, state.terminated, state.success) == (False, NOW + 4, True, True)
+
+
+def test_when_nothing_was_achieved_it_ends_where_time_was_up() -> None:
+    keeper = limited()
+    keeper.on_step(step(NOW + 4), NOW, STEADY)
+    state = keeper.on_outcome(outcome(NOW + 4), STEADY)
+    assert state is not None
+    assert (state.running, state.stamp, state.terminated, state.reason) == (False, NOW + 4, False, "time limit")
+
+
+def test_what_was_achieved_after_time_was_up_does_not_count() -> None:
+    keeper = limited()
+    keeper.on_step(step(NOW + 4), NOW, STEADY)
+    state = keeper.on_outcome(outcome(NOW + 5, success=True, terminated=True), STEADY)
+    assert state is not None
+    assert (state.stamp, state.terminated, state.success, state.reason) == (NOW + 4, False, None, "time limit")
+
+
+def test_a_judge_that_falls_silent_is_not_waited_for_any_longer() -> None:
+    keeper = limited()
+    keeper.on_step(step(NOW + 4), NOW, STEADY)
+    assert keeper.on_time(NOW, STEADY + AFTER) is None
+    keeper.on_outcome(outcome(NOW + 3), STEADY + AFTER)
+    assert keeper.on_time(NOW, STEADY + 2 * AFTER) is None
+    state = keeper.on_time(NOW, STEADY + 2 * AFTER + 1)
+    assert state is not None
+    assert (state.stamp, state.reason) == (NOW + 4, "time limit")
+
+
+def test_the_next_episode_knows_nothing_of_that() -> None:
+    keeper = limited()
+    keeper.on_step(step(NOW + 4), NOW, STEADY)
+    keeper.end(NOW + 5, STEADY, reason="stopped")
+    keeper.recording = False
+    keeper.start(frame(), NOW + 10)
+    assert keeper.on_time(NOW + 10, STEADY + 2 * AFTER) is None

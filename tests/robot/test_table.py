@@ -32,7 +32,10 @@ def by_name(kind: str, **given: Any) -> dict[str, dict[str, Any]]:
 def test_a_simulated_robot_has_four_nodes_with_all_their_parameters(elsewhere: Path) -> None:
     common = {"contract": str(SHIPPED), "use_sim_time": True}
     assert nodes("sim", {"run": "my run"}) == [
-        NodeSpec("sim_robot", {**common, "task": "lift-quick", "gap": "", "real_time_factor": 1.0, "seed": 0}),
+        NodeSpec(
+            "sim_robot",
+            {**common, "task": "lift-quick", "gap": "", "real_time_factor": 1.0, "seed": 0, "judges": True},
+        ),
         NodeSpec("guardian", {**common, "real_time_factor": 1.0}),
         NodeSpec(
             "actor",
@@ -44,7 +47,7 @@ def test_a_simulated_robot_has_four_nodes_with_all_their_parameters(elsewhere: P
                 "reliable_inputs": False,
             },
         ),
-        NodeSpec("recorder", {**common, "bags": str(elsewhere / "bags"), "store": "", "place": "sim"}),
+        NodeSpec("recorder", {**common, "bags": str(elsewhere / "bags"), "store": "", "judged": True, "place": "sim"}),
     ]
 
 
@@ -191,3 +194,28 @@ def test_the_contracts_of_the_project_are_found_and_can_be_read() -> None:
     assert contracts() / "panda_lift_sim.yaml" in files
     for file in files:
         read_robot_contract(file)
+
+
+@pytest.mark.parametrize(("kind", "given"), [("sim", {}), ("deploy", {}), ("finetune", {"new": "n"})])
+def test_the_runs_classifier_judges_where_it_is_asked_to(kind: str, given: dict[str, Any], elsewhere: Path) -> None:
+    found = by_name(kind, run="r", contract=str(SHIPPED), judge="classifier", **given)
+    assert found["rewarder"]["run"] == str(elsewhere / "r")
+    assert found["rewarder"]["contract"] == str(SHIPPED)
+    assert found.get("sim_robot", {}).get("judges", False) is False
+    assert found["recorder"]["judged"] is True
+    nobody = by_name(kind, run="r", contract=str(SHIPPED), judge="nobody", **given)
+    assert "rewarder" not in nobody
+    assert "judged" not in nobody["recorder"]
+
+
+def test_a_simulation_whose_judge_is_waited_for_in_lock_step_repeats_what_was_lost() -> None:
+    given = {"run": "r", "judge": "classifier"}
+    assert by_name("sim", **given)["rewarder"]["reliable_inputs"] is False
+    assert by_name("sim", real_time_factor=0, **given)["rewarder"]["reliable_inputs"] is True
+    assert "reliable_inputs" not in by_name("deploy", contract=str(SHIPPED), **given)["rewarder"]
+
+
+def test_nobody_simulates_a_real_robot() -> None:
+    with pytest.raises(InputError, match=r"unknown judge 'simulation'"):
+        nodes("deploy", {"run": "r", "contract": str(SHIPPED), "judge": "simulation"})
+    assert by_name("sim", run="r", judge="simulation")["sim_robot"]["judges"] is True

@@ -1,0 +1,182 @@
+"""Node `rewarder`: says at every step whether the task is done, by the success classifier that made the labels."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from std_msgs.msg import String
+
+from episodes.errors import InputError, unknown
+from robot.contract import CameraTopic
+from robot.frames import Arrival, Frames
+from robot.nodes.shell import EVERYTHING, REPORTS, SENSORS, STATES, Shell
+from robot.reports import OUTCOME_TOPIC, STEP_TOPIC, ActorStep, encode
+from robot.rewarding import Rewarder
+from robot.ros import message_class
+
+MOST_WAITING = 20
+"""Steps that may wait to be looked at before the oldest are given up: in real time what is late is of no use."""
+
+
+class RewarderNode(Shell):
+    """Looks at the pictures of every step of the actor, in their order.
+
+    It never asks for real time, and nothing waits for it: where it is slow, an episode goes on for as long, and what
+    was done after the success is no part of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("rewarder")
+        self.run_path = self.parameter("run", "", "run whose labels say what a success looks like")
+        self.labeller_path = self.parameter("labeller", "", "folder of what made them; the run's own where empty")
+        self.reliable = self.parameter("reliable_inputs", False, "ask publishers to repeat what was lost")
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def configure(self) -> None:
+        from rewards.labeller import Labeller
+        from rewards.watching import SuccessWatch
+
+        contract = self.read_contract()
+        folder = Path(self.labeller_path) if self.labeller_path else _labeller_of(self.run_path)
+        watch = SuccessWatch(Labeller.load(folder), torch.device("cpu"))
+        cameras = tuple(_camera(contract.cameras, name, self.contract_path) for name in watch.cameras)
+        watch.begin()
+        # The first time takes long, and must not be the first step of an episode.
+        watch.see({camera.name: _nothing(camera) for camera in cameras})
+        self.rewarder = Rewarder(watch)
+        self._frames = Frames(replace(contract, observations=(), cameras=cameras), kept=None)
+        self._patience = contract.period / 1e9
+        self._steps: deque[tuple[ActorStep, float]] = deque()
+        self._unseen = self._given_up = 0
+        self._ending = False
+        self._outcome: Any = None
+        self.create_subscription(String, STEP_TOPIC, self._on_step, REPORTS)
+        inputs = EVERYTHING if self.reliable else SENSORS
+        for topic, kind in {camera.topic: camera.type for camera in cameras}.items():
+
+            def take(message: Any, info: Any, topic: str = topic) -> None:
+                self._take(topic, message, info["source_timestamp"])
+
+            self.create_subscription(message_class(kind), topic, take, inputs)
+        self.every(1.0, self._on_diagnostics)
+
+    def activate(self) -> None:
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="rewarder", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout=5.0)
+
+    def _on_step(self, message: String) -> None:
+        step = self.heard(ActorStep, message)
+        if step is None or not step.episode or not step.stamps:
+            return
+        with self._changed:
+            self._steps.append((step, time.monotonic()))
+            if not self.reliable and len(self._steps) > MOST_WAITING:
+                self._steps.popleft()
+                self._given_up += 1
+            self._changed.notify()
+
+    def _take(self, topic: str, message: Any, published: int) -> None:
+        with self._changed:
+            found = self._frames.add(topic, message, published)
+            if any(arrival is Arrival.CLOCK_JUMP for arrival, _ in found):
+                self._steps.clear()
+            if not self._steps:
+                # Between episodes only the newest picture may still be wanted.
+                self._frames.forget_before(self._frames.common_stamp())
+            if self._outcome is None and self._frames.common_stamp():
+                # Only now it can judge, and that somebody publishes there is how others know.
+                self._outcome = self.create_publisher(String, OUTCOME_TOPIC, STATES)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while (found := self._next()) is not None:
+                step, images = found
+                outcome = self.rewarder.see(step, images)
+                if outcome is not None:
+                    self._outcome.publish(self.say(encode(outcome)))
+        except Exception as error:
+            self.fail(error)
+
+    def _next(self) -> tuple[ActorStep, dict[str, Any]] | None:
+        """The next step whose pictures are there; None when it is time to end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._ending or self._due(), timeout=self._patience)
+                if self._ending:
+                    return None
+                if not self._due():
+                    continue
+                step, _ = self._steps.popleft()
+                frame = self._frames.frame(step.tick)
+                self._frames.forget_before(step.tick)
+                if frame.usable:
+                    return step, frame.images
+                self._unseen += 1
+
+    def _due(self) -> bool:
+        """Whether what the oldest step saw is known: a picture that is newer is there, or none is waited for longer."""
+        if not self._steps:
+            return False
+        step, heard = self._steps[0]
+        if self._frames.common_stamp() >= step.tick:
+            return True
+        return not self.reliable and time.monotonic() - heard > self._patience
+
+    def _on_diagnostics(self) -> None:
+        rewarder = self.rewarder
+        values = {
+            "probability": f"{rewarder.probability:.3f}",
+            "successes": rewarder.successes,
+            "waiting": len(self._steps),
+            "unseen": self._unseen,
+            "given up": self._given_up,
+        }
+        if self._outcome is None:
+            self.publish_diagnostics("warn", f"no picture yet on {', '.join(self._frames.topics)}", values)
+        elif rewarder.from_start:
+            what = f"the first picture of {rewarder.from_start} episodes in a row is called a success"
+            self.publish_diagnostics("error", f"{what}; look at the cameras, or label again", values)
+        else:
+            self.publish_diagnostics("ok", "watching", values)
+
+
+def _labeller_of(run: str) -> Path:
+    """What made the labels of a run."""
+    from finetune.data import labeller_of
+    from finetune.run import Run
+
+    if not run:
+        raise InputError("node rewarder: give it a run whose labels were made by looking: -p run:=DIR")
+    folder = labeller_of(Run.open(Path(run)))
+    if folder is None:
+        raise InputError(f"{run}: its labels were not made by looking; nothing here can say whether the task is done")
+    return folder
+
+
+def _camera(cameras: tuple[CameraTopic, ...], name: str, where: str) -> CameraTopic:
+    found = next((camera for camera in cameras if camera.name == name), None)
+    if found is None:
+        raise unknown("camera", name, [camera.name for camera in cameras], where)
+    return found
+
+
+def _nothing(camera: CameraTopic) -> Any:
+    return torch.zeros(camera.height, camera.width, 3, dtype=torch.uint8).numpy()
+
+
+def make() -> RewarderNode:
+    return RewarderNode()
