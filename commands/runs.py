@@ -38,6 +38,8 @@ def add(command: Add) -> None:
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
     sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
     sub.add_argument("--wait", action="store_true", help="begin no episode before the last one was learned from")
+    sub.add_argument("--evaluate-every", type=count, metavar="N", help="evaluate after every N episodes")
+    sub.add_argument("--evaluation-episodes", type=count, metavar="M", help="over so many (default: 20; --ros 10)")
     sub.add_argument("--task")
     sub.add_argument("--gap", help="what differs from the simulator, for example friction=0.3,delay_steps=1")
     sub.add_argument(
@@ -113,7 +115,8 @@ def _finetune(options: argparse.Namespace) -> Result:
     else:
         if options.parent is None or options.task is None:
             raise InputError("finetune: expected RUN and --task (only --resume does without)")
-        given = {key: getattr(options, key) for key in ("task", "gap", "algorithm", "episodes", "seed")}
+        keys = ("task", "gap", "algorithm", "episodes", "seed", "evaluate_every", "evaluation_episodes")
+        given = {key: getattr(options, key) for key in keys}
         settings = {key: value for key, value in given.items() if value is not None} | parse_settings(options.set)
         config = learning_config(online.OnlineConfig, settings)
         result = online.finetune(options.parent, options.run, config, bar("episodes"))
@@ -139,15 +142,18 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
         options.episodes,
         enable=options.enable,
         wait=options.wait,
+        evaluate_every=options.evaluate_every or 0,
+        evaluation_episodes=options.evaluation_episodes or 10,
         namespace=options.namespace,
         progress=bar("episodes"),
     )
-    rate = _rate(episode.success for episode in found)
+    rate = _rate(episode.success for episode in found if not episode.evaluation)
     document = {
         "episodes": len(found),
         "steps": sum(episode.steps for episode in found),
         "online_success_rate": rate,
         "cumulative_regret": None if rate is None else 1 - rate,
+        "evaluation_success_rate": _rate(episode.success for episode in found if episode.evaluation),
         "true_success_rate": _rate(episode.truth for episode in found),
         "changed_by_guardian": sum(episode.changed for episode in found),
     }

@@ -102,6 +102,8 @@ class Episode:
     place: Literal["real", "sim", ""] = ""
     origin: str = ""
     """Where it came from: file and key, or task and seed."""
+    evaluation: bool = False
+    """Whether it was acted to see how good a policy is."""
 
     @property
     def steps(self) -> int:

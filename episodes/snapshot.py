@@ -130,6 +130,7 @@ class Snapshot:
             task=metadata["task"],
             place=metadata["place"],
             origin=metadata["origin"],
+            evaluation=metadata.get("evaluation", False),
         )
 
     @property

@@ -318,6 +318,7 @@ def _concatenate(episodes: Sequence[Episode], contract: Contract) -> dict[str, n
     metadata = [
         json.dumps(
             {"task": e.task, "place": e.place, "origin": e.origin, "digest": e.digest(), "contract": contract.hash}
+            | ({"evaluation": True} if e.evaluation else {})
         )
         for e in episodes
     ]

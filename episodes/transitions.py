@@ -104,6 +104,8 @@ class Transitions:
         reward: np.ndarray,
         terminated: np.ndarray,
         features: np.ndarray | None = None,
+        *,
+        begin_at: np.ndarray | None = None,
     ) -> None:
         """Add one episode.
 
@@ -113,6 +115,7 @@ class Transitions:
             reward: (T,), raw, for the observation after each action.
             terminated: (T,), bool; steps after the first True are no transitions.
             features: one row per state.
+            begin_at: (T,), bool: the steps that a transition may begin with; all of them where None.
         """
         steps = len(action)
         if len(state) not in (steps, steps + 1) or len(reward) != steps or len(terminated) != steps:
@@ -123,6 +126,8 @@ class Transitions:
         if self._features is not None and features is None:
             raise InputError("these transitions carry image features, and the episode has none")
         rows = _rows_of(len(state), reward, terminated, self.config)
+        if begin_at is not None:
+            rows = rows.at(torch.from_numpy(begin_at)[rows.step])
         offset = _Offset(observation=len(self._state), step=len(self._action))
         self._state = torch.cat([self._state, torch.from_numpy(state).to(self._state)])
         self._action = torch.cat([self._action, torch.from_numpy(action).to(self._action)])
@@ -252,6 +257,9 @@ class _Rows:
             self.discount,
             self.return_to_go,
         )
+
+    def at(self, chosen: Tensor) -> "_Rows":
+        return _Rows(*(getattr(self, f.name)[chosen] for f in fields(_Rows)))
 
     def to(self, device: torch.device) -> "_Rows":
         return _Rows(*(getattr(self, f.name).to(device) for f in fields(_Rows)))

@@ -28,6 +28,10 @@ class OfflineData:
     labeller: Path | None
     """What made the label set, where that can label new episodes, too; see `rewards.labeller`."""
     origin: dict[str, Any]
+    sparse: bool
+    """Whether its raw rewards are 0 and 1 alone: then a success is a reward."""
+    quickest: int | None
+    """Steps to the earliest success that the labels know; None where they know of none."""
 
 
 def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None = None) -> OfflineData:
@@ -47,7 +51,11 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     transitions = Transitions.load(snapshot, labels, config.sampling, features)
     store.tag(f"run-{snapshot.id}", snapshot.id)
     origin = _origin(store_path, snapshot, labels, transitions)
-    return OfflineData(transitions, snapshot.contract, encoder, _made_by(store_path, labels), origin)
+    made_by = _made_by(store_path, labels)
+    sparse = bool(np.isin(labels.values["reward"][~np.isnan(labels.values["reward"])], (0, 1)).all())
+    return OfflineData(
+        transitions, snapshot.contract, encoder, made_by, origin, sparse, _quickest_success(snapshot, labels)
+    )
 
 
 def labeller_of(run: Run) -> Path | None:
@@ -92,6 +100,15 @@ def _check_meaning(snapshot: Snapshot, labels: LabelSet, config: TrainConfig) ->
             f"{where} has rewards as a learner takes them, and this run would add {sampling.reward_bias:g} to each; "
             "give --preset labelled, or --set reward_bias=0"
         )
+
+
+def _quickest_success(snapshot: Snapshot, labels: LabelSet) -> int | None:
+    """Steps from an episode's beginning to its first success, of the episode that was the first."""
+    if "success" not in labels.values:
+        return None
+    success = np.nan_to_num(labels.values["success"]) > 0
+    bounds = zip(snapshot.step_starts.tolist(), snapshot.step_ends.tolist(), strict=True)
+    return min((int(np.argmax(success[a:b])) + 1 for a, b in bounds if success[a:b].any()), default=None)
 
 
 def _origin(store_path: Path, snapshot: Snapshot, labels: LabelSet, transitions: Transitions) -> dict[str, Any]:

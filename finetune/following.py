@@ -62,7 +62,7 @@ class Following:
         self.waiting += began - self._since
         episode = snapshot.episode(learner.learned)
         outcome = learner.take(episode)
-        metrics = learner.learn(episode.steps)
+        metrics = learner.learn()
         self._log.write(learner.learned, outcome | metrics)
         if learner.learned % learner.config.checkpoint_every == 0:
             learner.save()

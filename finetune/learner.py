@@ -10,13 +10,13 @@ from pydantic import Field
 
 from episodes.episode import Episode
 from episodes.errors import InputError, unknown
-from episodes.sampler import Sampler, shares
-from episodes.transitions import Transitions
 from episodes.typed import STRICT, parse, plain
 from finetune.config import TrainConfig
 from finetune.data import OfflineData, load_offline
+from finetune.experience import Experience, Mixture
 from finetune.pretrain import choose_device, scalars
 from finetune.run import Run
+from finetune.trials import Trial, Trials
 from policies.algorithm import Algorithm
 from policies.checkpoint import Checkpoint, actor_hash, load_checkpoint, save_checkpoint
 from policies.networks import GaussianPolicy, SquashedGaussianPolicy
@@ -26,7 +26,7 @@ from rewards.labeller import EpisodeLabeller, Labeller
 
 
 @dataclass(frozen=True, slots=True)
-class LearningConfig:
+class LearningConfig(Mixture):
     """Everything that decides how a pretrained run goes on learning, wherever the episodes come from.
 
     Online episodes are rewarded as the run's label set was made: by looking, where a judge's preferences or a success
@@ -43,12 +43,13 @@ class LearningConfig:
     """Whether another algorithm starts from the pretrained policy, or from nothing."""
     updates_per_step: Annotated[int, Field(ge=1)] | None = None
     """Made after each episode, this many for each of its steps; what the algorithm's authors made where None."""
-    offline_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Of every batch, exactly."""
     actor_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of the policy while online; the pretraining's, before its decay, where None."""
     warm_up_episodes: Annotated[int, Field(ge=1)] = 1
     """Episodes before the first update."""
+    tolerated_loss: Annotated[float, Field(ge=0, le=1)] | None = 0.2
+    """By how much a policy may succeed less often than the best one that was evaluated. A worse one is given up:
+    learning goes on from the best. None never goes back."""
     seed: Annotated[int, Field(ge=0, lt=100_000)] = 0
     checkpoint_every: Annotated[int, Field(gt=0)] = 10
     """Episodes."""
@@ -155,23 +156,20 @@ class Learner:
         device = choose_device(self.train.device)
         self.algorithm: Algorithm = self.saved.algorithm.to(device)
         self.encoder = self.data.encoder
-        contract = self.data.contract
-        self._online = Transitions(
-            self.train.sampling, len(contract.state), len(contract.action), self.data.transitions.feature_size
-        ).to(device)
-        offline_rows, online_rows = shares(self.train.batch_size, [config.offline_share, 1 - config.offline_share])
         seed = int(np.random.SeedSequence([self.train.seed, config.seed]).generate_state(1)[0])
-        self._sampler = Sampler([(self.data.transitions.to(device), offline_rows)], seed)
-        self._sampler.sources.append((self._online, online_rows))
+        self.experience = Experience(
+            self.data, self.labeller, self.train, config, camera=self.saved.camera, device=device, seed=seed
+        )
         self._updates_per_step = config.updates_per_step or updates_per_step(self.train.algorithm)
         self.learned = self.saved_at = 0
         """Episodes that have been taken and learned from, and how many of them the newest checkpoint knows."""
         self.policy = actor_hash(self.algorithm)
         """What the newest checkpoint's policy is called."""
-        self.steps = 0
-        """Of these episodes."""
+        self.trials = Trials(config.tolerated_loss)
         self.successes: list[float] = []
-        """One per episode, where it is known."""
+        """One per episode that was no evaluation, where it is known."""
+        self._due = 0
+        """Steps that updates are owed for."""
 
     @property
     def episodes_before(self) -> int:
@@ -180,60 +178,77 @@ class Learner:
 
     def restore(self, episodes: Iterable[Episode]) -> None:
         """Give back what the checkpoint knew: its episodes, in their order."""
-        if "online_episodes" not in self.saved.note:
+        note = self.saved.note
+        if "online_episodes" not in note:
             return
-        self._sampler.load_state_dict(self.saved.beside)
+        self.experience.load_state_dict(self.saved.beside)
+        self.trials.restore(note["trials"])
         for episode in episodes:
-            self.take(episode)
+            self._add(episode)
+        self._due = 0
         self.learned = self.saved_at = self.episodes_before
 
     def take(self, episode: Episode) -> dict[str, float]:
-        """Add an episode, labelled, to what is sampled from; what is to be logged of it."""
-        features = None
-        if self.encoder is not None:
-            features = self.encoder.encode(episode.images[str(self.saved.camera)])
-        outcome = {}
-        if self.labeller is None:
-            self._online.add_episode(episode, features)
-        else:
-            labels = self.labeller(episode)
-            ends = labels.get("terminated", np.arange(episode.steps) == episode.steps - 1 if episode.terminated else 0)
-            terminated = np.broadcast_to(ends, episode.steps) > 0
-            self._online.add(episode.state, episode.action, labels["reward"], terminated, features)
-            if "success" in labels:
-                outcome["online/success_seen"] = float(np.nanmax(labels["success"]))
-        if episode.success is not None:
-            outcome["online/success"] = float(episode.success.max())
-            self.successes.append(outcome["online/success"])
-        if episode.reward is not None:
-            outcome["online/return"] = float(episode.reward.sum())
-            outcome["online/best_reward"] = float(episode.reward.max())
-        self.steps += episode.steps
-        return outcome | {"length": float(episode.steps)}
+        """Add an episode to what is learned from; what is to be logged of it.
 
-    def learn(self, steps: int) -> dict[str, float]:
-        """The updates that so many steps are due, unless it is still warming up; the last one's metrics."""
+        Where it ends the trial of a policy that was much worse than the best, learning goes on from that one instead.
+        """
+        policy = _policy_of(episode) if episode.evaluation else None
+        finished = self.trials.finished(policy)
+        logged = {} if finished is None else self.judge(finished)
+        outcome = self._add(episode)
+        if policy is not None and "online/success" in outcome:
+            self.trials.add(policy, bool(outcome["online/success"]))
+        return outcome | logged
+
+    def judge(self, trial: Trial) -> dict[str, float]:
+        """Make of a trial what is to be made of it; what is to be logged."""
+        back_to = self.trials.judge(trial)
+        logged = {"evaluation/success_rate": trial.rate, "evaluation/episodes": float(trial.episodes)}
+        if back_to is None:
+            return logged
+        # In place: whoever acts with this learner's policy goes on with it.
+        self.algorithm.load_state_dict(load_checkpoint(self.run.checkpoint(back_to.checkpoint)).algorithm.state_dict())
+        return logged | {"evaluation/back_to": float(back_to.checkpoint)}
+
+    def _add(self, episode: Episode) -> dict[str, float]:
+        outcome = self.experience.add(episode)
+        if "online/success" in outcome and not episode.evaluation:
+            self.successes.append(outcome["online/success"])
+        self._due += 0 if self.experience.left_out else episode.steps
+        return outcome
+
+    def learn(self) -> dict[str, float]:
+        """The updates that the steps taken are due, unless it is still warming up; the last one's metrics."""
         self.learned += 1
-        if self.learned < self.config.warm_up_episodes:
+        steps, self._due = self._due, 0
+        if self.learned < self.config.warm_up_episodes or not self.experience.ready:
             return {}
         info = {}
         for _ in range(steps * self._updates_per_step):
-            info = self.algorithm.update(self._sampler.sample())
+            info = self.algorithm.update(self.experience.sample())
         return scalars(info)
 
     def save(self) -> None:
         """A checkpoint, named after the episodes that it has learned from."""
+        self.policy = actor_hash(self.algorithm)
+        self.trials.checkpoints[self.policy] = self.learned
         save_checkpoint(
             self.run.checkpoint(self.learned),
             self.algorithm,
             self.data.contract,
             camera=self.saved.camera,
             encoder=self.saved.encoder,
-            beside=self._sampler.state_dict(),
-            note={"online_episodes": self.learned, "step": self.algorithm.step},
+            beside=self.experience.state_dict(),
+            note={"online_episodes": self.learned, "step": self.algorithm.step, "trials": self.trials.note()},
         )
-        self.run.mark_last(self.learned)
-        self.saved_at, self.policy = self.learned, actor_hash(self.algorithm)
+        self.trials.kept(self.run.mark_last(self.learned, self.trials.wanted))
+        self.saved_at = self.learned
+
+
+def _policy_of(episode: Episode) -> int:
+    """The policy that acted in it; 0 where none did."""
+    return 0 if episode.policy is None else int(episode.policy.max())
 
 
 def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:

@@ -16,6 +16,8 @@ from finetune.evaluate import check_fits, evaluate
 from finetune.learner import Beginning, Learner, LearningConfig
 from finetune.pretrain import last_metrics
 from finetune.run import MetricsLog, Run
+from finetune.trials import Trial
+from policies.checkpoint import actor_hash
 from policies.policy import Policy
 from sim.base import Task
 from sim.rollout import rollout
@@ -106,12 +108,12 @@ class _Session:
             for number in progress(range(learner.learned, self.config.episodes)):
                 outcome = self._act(number)
                 began = time.monotonic()
-                learned = learner.learn(int(outcome["length"]))
+                learned = learner.learn()
                 metrics = learned or metrics
                 seconds += time.monotonic() - began
                 log.write(number + 1, outcome | learned)
-                self._evaluate(log, number + 1)
-                if (number + 1) % self.config.checkpoint_every == 0 or number + 1 == self.config.episodes:
+                due = (number + 1) % self.config.checkpoint_every == 0 or number + 1 == self.config.episodes
+                if self._evaluate(log, number + 1) or due:
                     self._save()
         updates = learner.algorithm.step - first_update
         rate = float(np.mean(learner.successes)) if learner.successes else None
@@ -121,7 +123,7 @@ class _Session:
             updates_per_second=updates / seconds if updates else None,
             metrics=metrics or last_metrics(self.run),
             episodes=self.config.episodes,
-            online_steps=learner.steps,
+            online_steps=learner.experience.steps,
             online_success_rate=rate,
             cumulative_regret=None if rate is None else 1 - rate,
         )
@@ -139,14 +141,21 @@ class _Session:
             self.store.append([episode])
         return self.learner.take(episode)
 
-    def _evaluate(self, log: MetricsLog, number: int) -> None:
+    def _evaluate(self, log: MetricsLog, number: int) -> bool:
+        """Whether the policy was evaluated: then it has to be kept, to be gone back to."""
         if not self.config.evaluate_every or number % self.config.evaluate_every:
-            return
+            return False
         learner = self.learner
         policy = Policy(learner.algorithm, camera=learner.saved.camera, encoder=learner.encoder)
         summary = evaluate(self.task, policy, self.config.evaluation_episodes).summary()
         keys = ("success_rate", "return_mean", "best_reward_mean")
-        log.write(number, {f"evaluation/{key}": summary[key] for key in keys if summary[key] is not None})
+        logged = {f"evaluation/{key}": summary[key] for key in keys if summary[key] is not None}
+        if summary["success_rate"] is not None:
+            episodes = summary["episodes"]
+            successes = round(summary["success_rate"] * episodes)
+            logged |= learner.judge(Trial(actor_hash(learner.algorithm), number, successes, episodes))
+        log.write(number, logged)
+        return True
 
     def _save(self) -> None:
         # A checkpoint that is on the disk must not speak of episodes that are not.

@@ -1,7 +1,7 @@
 """A run: one folder with its configuration, metrics, checkpoints and evaluations."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -81,14 +81,21 @@ class Run:
     def has_checkpoint(self) -> bool:
         return (self.path / LAST).is_file()
 
-    def mark_last(self, step: int) -> None:
-        """Say that the checkpoint at this step is complete, and let go of old ones."""
+    def mark_last(self, step: int, keep: Collection[int] = ()) -> list[int]:
+        """Say that the checkpoint at this step is complete, and let go of old ones; returns which are there.
+
+        Args:
+            keep: old ones that have to stay.
+        """
         write_whole(self.path / LAST, f"{step:09d}\n")
         complete = sorted(p for p in (self.path / CHECKPOINTS).iterdir() if not p.name.startswith("."))
-        for old in complete[:-KEPT_CHECKPOINTS]:
+        spared = {self.checkpoint(each) for each in keep}
+        for old in [each for each in complete[:-KEPT_CHECKPOINTS] if each not in spared]:
             for file in old.iterdir():
                 file.unlink()
             old.rmdir()
+            complete.remove(old)
+        return [int(each.name) for each in complete]
 
     def metrics(self) -> list[dict[str, Any]]:
         """The logged lines; a last one that a crash cut short is left out."""

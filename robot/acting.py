@@ -23,6 +23,8 @@ class ActingPolicy(Protocol):
     """What acts: `policies.policy.Policy`, or an operator in a test."""
 
     policy_hash: int
+    deterministic: bool
+    """Whether it acts by its mean, or draws."""
 
     def reset(self, seed: int) -> None: ...
 
@@ -67,9 +69,10 @@ class Actor:
     Args:
         contract: of the robot.
         load: makes the policy that the next episode is acted with; may give the same one again.
+        stochastic: whether it draws its actions, but for evaluations.
     """
 
-    def __init__(self, contract: RobotContract, load: Callable[[], ActingPolicy]):
+    def __init__(self, contract: RobotContract, load: Callable[[], ActingPolicy], *, stochastic: bool = False):
         self.contract = contract
         layout = contract.layout()
         self.hands: Hands | None = None
@@ -77,7 +80,7 @@ class Actor:
             self.hands = Hands(contract.intervention, layout.action_names, layout.action_low, layout.action_high)
         self._limits = np.array([[field.low, field.high] for _, field in contract.action_fields]).T
         """Low and high in full precision, shape (2, A)."""
-        self._load = load
+        self._load, self._stochastic = load, stochastic
         self.policy = load()
         self._episode = EpisodeState("", False, 0)
         self._episodes = 0
@@ -101,11 +104,16 @@ class Actor:
     def on_episode(self, state: EpisodeState) -> None:
         """An episode begins or ends."""
         if state.running and state.episode != self._episode.episode:
+            self.policy.deterministic = state.evaluation or not self._stochastic
             self.policy.reset(self._episodes)
             self._episodes += 1
             self.steps = 0
             self._interrupted = False
         self._episode = state
+
+    def stays(self, state: EpisodeState) -> bool:
+        """Whether the policy has to stay what it is for an episode: the same one is being evaluated."""
+        return state.evaluation and self._episode.evaluation
 
     def abandon(self) -> None:
         """Nobody is there any more who would say when the episode is over: it is."""

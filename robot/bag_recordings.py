@@ -60,6 +60,7 @@ class _Episode:
     """How many steps came before the first one without an action, and what that one saw."""
     lost: str = ""
     """Why no more steps are taken."""
+    evaluation: bool = False
     ended: EpisodeState | None = None
     deadline: int = 0
     """Log time until which steps are waited for after its end [ns]."""
@@ -144,6 +145,7 @@ class Recordings:
         if episode is None or episode.name != state.episode or episode.ended is not None:
             return
         episode.task = state.task or episode.task
+        episode.evaluation = state.evaluation
         if not state.running:
             episode.ended, episode.deadline = state, logged + WAIT
 
@@ -289,6 +291,7 @@ class Recordings:
             task=self._setting.task or episode.task or self._robot.task,
             place=self._setting.place,
             origin=f"{self._setting.origin}/{episode.name}",
+            evaluation=episode.evaluation,
         ).check(self._layout)
 
     def _rewards(self, episode: _Episode, outcomes: list[Outcome | None]) -> np.ndarray | None:

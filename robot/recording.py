@@ -1,7 +1,7 @@
 """Episodes on a robot: when one begins and ends, and what has to be there for it. The recorder without ROS."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from episodes.errors import InputError
 from robot.contract import RobotContract
@@ -48,7 +48,7 @@ class EpisodeKeeper:
         self._closing = 0
         """Stamp at which time is up, while whoever judges has not come so far; else 0."""
 
-    def start(self, frame: Frame, now: int) -> EpisodeState:
+    def start(self, frame: Frame, now: int, *, evaluation: bool = False) -> EpisodeState:
         """Begin an episode.
 
         Raises:
@@ -63,7 +63,8 @@ class EpisodeKeeper:
         self._number += 1
         self._begin()
         self.recording = True
-        self.state = EpisodeState(f"{self._prefix}-{self._number:04d}", True, now, self.contract.task)
+        name = f"{self._prefix}-{self._number:04d}"
+        self.state = EpisodeState(name, True, now, self.contract.task, evaluation=evaluation)
         return self.state
 
     def end(
@@ -79,7 +80,7 @@ class EpisodeKeeper:
         self._until = steady + AFTER
         self._closing = 0
         state = self.state
-        self.state = EpisodeState(state.episode, False, now, state.task, terminated, success, reason)
+        self.state = replace(state, running=False, stamp=now, terminated=terminated, success=success, reason=reason)
         return self.state
 
     def on_outcome(self, outcome: Outcome, steady: int) -> EpisodeState | None:

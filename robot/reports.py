@@ -82,6 +82,8 @@ class EpisodeState:
     success: bool | None = None
     """... with or without success; None where nobody said."""
     reason: str = ""
+    evaluation: bool = False
+    """Whether it is to show how good the policy is: it acts by its mean, and stays the same until such episodes end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class LearnerState:
     """Since pretraining began."""
     policy: int
     """Hash of the newest policy."""
+    problem: str = ""
+    """What is wrong with what it learns from; empty where nothing is."""
 
 
 def encode(report: ActorStep | Sent | EpisodeState | Outcome | LearnerState) -> str:

@@ -66,6 +66,7 @@ class RobotEpisode:
     policy: int
     """Hash of the policy that acted; 0 where none did."""
     reason: str
+    evaluation: bool = False
     truth: bool | None = None
     """Whether it was a success, by a simulation that somebody else judges; None where nobody knows."""
 
@@ -178,14 +179,14 @@ class Session:
             self.call("guardian/enable", SetBool.Request(data=False), wait=1.0, timeout=SETTLING)
             self._enabled = False
 
-    def episode(self, timeout: float) -> RobotEpisode:
+    def episode(self, timeout: float, *, evaluation: bool = False) -> RobotEpisode:
         """Run one episode to its end [at most `timeout` s], and tell what became of it."""
         with self._changed:
             self._changed.wait_for(self._hears_all, SETTLING)
             for collected in (self._outcomes, self._truths, self._sent, self._steps):
                 collected.clear()
         try:
-            name = self._insist(lambda: self.call("recorder/start"))
+            name = self._insist(lambda: self.call("recorder/start_evaluation" if evaluation else "recorder/start"))
         except KeyboardInterrupt:
             # It may have begun all the same.
             self._abandon()
@@ -276,6 +277,7 @@ class Session:
             changed=sum(s.action != wanted[s.tick].action for s in sent),
             policy=max((step.policy for step in wanted.values()), default=0),
             reason=self._state.reason,
+            evaluation=self._state.evaluation,
             truth=any(truths) if truths else None,
         )
 
@@ -387,6 +389,8 @@ def learn_on_robot(
     wait: bool = False,
     namespace: str = "",
     timeout: float = 120.0,
+    evaluate_every: int = 0,
+    evaluation_episodes: int = 10,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[RobotEpisode]:
@@ -395,6 +399,8 @@ def learn_on_robot(
     Args:
         wait: begin an episode only when the one before was learned from and its policy is there. A robot need not wait;
             a simulation in lock-step comes out the same again if it does.
+        evaluate_every: after so many episodes come `evaluation_episodes` that show how good the policy is, by its mean
+            actions; they count, too. 0 never does that.
 
     Raises:
         InputError: where an episode could not be begun or did not end, or a learner that is waited for falls silent.
@@ -408,7 +414,8 @@ def learn_on_robot(
             session.reset()
             if enable:
                 session.enable()
-            found.append(session.episode(timeout))
+            evaluation = evaluate_every > 0 and number % (evaluate_every + evaluation_episodes) >= evaluate_every
+            found.append(session.episode(timeout, evaluation=evaluation))
             session.disable()
             if wait and not session.caught_up(number + 1, LEARNING):
                 raise InputError(

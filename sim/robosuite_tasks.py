@@ -66,6 +66,8 @@ class LiftSettings(RobosuiteSettings):
     horizon: Annotated[int, Field(gt=0)] = 80
     reward: Literal["success", "shaped"] = "success"
     """1 for success and else 0; or in [0, 1]: half for the hand's nearness to the cube, half for the cube's height."""
+    placement: Annotated[float, Field(gt=0, le=0.2)] = 0.03
+    """How far from the table's middle the cube may lie at first, along each axis [m]."""
 
 
 OTHERS = {
@@ -212,6 +214,8 @@ class LiftTask(RobosuiteTask):
     def __init__(self, name: str, settings: LiftSettings, **options: Any):
         self._shaped = settings.reward == "shaped"
         super().__init__(name, "Lift", "lift the red cube off the table", settings, **options)
+        reach = [-settings.placement, settings.placement]
+        self._env.placement_initializer.x_range = self._env.placement_initializer.y_range = reach
 
     def _bind_state(self) -> list[tuple[str, str]]:
         env = self._env

@@ -67,7 +67,7 @@ class ActorNode(Shell):
         self._lateness = Lateness()
         self._policy = self._newest_policy(contract)
         self.get_logger().info(f"policy {self._checkpoint}")
-        self.actor = Actor(contract, lambda: self._policy)
+        self.actor = Actor(contract, lambda: self._policy, stochastic=self.stochastic)
         self._frames = Frames(contract, cameras=bool(contract.cameras) and self._policy.camera is not None)
         self._steps = self.create_publisher(String, STEP_TOPIC, REPORTS)
         self._ready = self.create_publisher(String, POLICY_TOPIC, LATCHED)
@@ -187,7 +187,8 @@ class ActorNode(Shell):
         if state is None:
             return
         with self._lock:
-            if state.running and not self.actor.running and self.actor.policy is not self._policy:
+            newer = self.actor.policy is not self._policy and not self.actor.stays(state)
+            if state.running and not self.actor.running and newer:
                 self.actor.prepare()
                 self.get_logger().info(f"policy {self._checkpoint}")
             self.actor.on_episode(state)

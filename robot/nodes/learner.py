@@ -80,7 +80,8 @@ class LearnerNode(Shell):
     def _say_state(self) -> None:
         assert self._following is not None
         learner = self._following.learner
-        state = LearnerState(learner.saved_at, learner.algorithm.step, learner.policy)
+        doubt = learner.experience.doubt
+        state = LearnerState(learner.saved_at, learner.algorithm.step, learner.policy, doubt)
         self._state.publish(self.say(encode(state)))
 
     def _on_diagnostics(self) -> None:
@@ -88,15 +89,18 @@ class LearnerNode(Shell):
         if following is None:
             return
         learner, busy = following.learner, following.learning
+        best = learner.trials.best
         total = busy + following.waiting
         values: dict[str, Any] = {
             "episodes": learner.learned,
             "behind": following.behind,
             "updates": learner.algorithm.step,
+            "best": "" if best is None else f"{best.rate:.2f} after {best.checkpoint} episodes",
             "waiting": f"{following.waiting / total:.2f}" if total else "",
             "at": time.strftime("%H:%M:%S"),
         }
-        self.publish_diagnostics("ok", "learning", values)
+        doubt = learner.experience.doubt
+        self.publish_diagnostics("error" if doubt else "ok", doubt or "learning", values)
 
 
 def _learner(parent: Path, path: Path, settings: str) -> Learner:

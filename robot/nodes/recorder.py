@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -91,7 +92,8 @@ class RecorderNode(Shell):
         apart = ReentrantCallbackGroup()
         self._resetting = Resetting(self, contract.reset, apart)
         for name, answer in (
-            ("start", self._start),
+            ("start", partial(self._start, evaluation=False)),
+            ("start_evaluation", partial(self._start, evaluation=True)),
             ("stop", self._stop_episode),
             ("success", self._success),
             ("failure", self._failure),
@@ -213,16 +215,16 @@ class RecorderNode(Shell):
             if self.active and self.keeper.state.running:
                 self._publish(self.keeper.state)
 
-    def _start(self, request: Any, response: Any) -> Any:
+    def _start(self, request: Any, response: Any, *, evaluation: bool) -> Any:
         with self._lock:
             try:
-                response.message = self._begin()
+                response.message = self._begin(evaluation=evaluation)
                 response.success = True
             except InputError as error:
                 response.success, response.message = False, str(error)
         return response
 
-    def _begin(self) -> str:
+    def _begin(self, *, evaluation: bool) -> str:
         """Begin an episode; its name."""
         if not self.active:
             raise InputError("not started: the node is not active")
@@ -234,7 +236,7 @@ class RecorderNode(Shell):
             raise InputError(f"the guardian has stopped: {self._stopped}; rearm and enable it")
         # A simulated clock may arrive after what it stamps.
         now = max(self.now(), self._frames.common_stamp())
-        state = self.keeper.start(self._frames.frame(now), now)
+        state = self.keeper.start(self._frames.frame(now), now, evaluation=evaluation)
         try:
             self._writer = BagWriter(self.folder / f"{state.episode}.mcap")
             for topic, kind in self._topics.items():

@@ -20,6 +20,7 @@ from episodes.store import Store
 from episodes.transitions import Transitions
 from episodes.typed import parse
 from finetune.config import TrainConfig
+from finetune.experience import Experience
 from finetune.online import FIRST_EPISODE_SEED, OnlineConfig, finetune, resume, seeds_of_collection
 from finetune.pretrain import pretrain
 from finetune.report import write_report
@@ -190,10 +191,8 @@ def test_every_batch_has_exactly_its_shares(share, offline, parent, walks, tmp_p
 
 def test_the_runs_own_store_holds_what_was_learned_from(parent, walks, tmp_path, monkeypatch):
     learned = []
-    add = Transitions.add_episode
-    monkeypatch.setattr(
-        Transitions, "add_episode", lambda self, episode, features=None: learned.append(episode) or add(self, episode)
-    )
+    add = Experience.add
+    monkeypatch.setattr(Experience, "add", lambda self, episode: learned.append(episode) or add(self, episode))
     finetune(parent, tmp_path / "run", online(evaluate_every=0))
     snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
     assert snapshot.episodes == len(learned) == 5
@@ -354,7 +353,7 @@ def added(monkeypatch) -> list[tuple[np.ndarray, ...]]:
         got.append((state, action, reward, terminated))
         return add(self, state, action, reward, terminated, features)
 
-    monkeypatch.setattr("finetune.learner.Transitions.add", spy)
+    monkeypatch.setattr("finetune.experience.Transitions.add", spy)
     return got
 
 

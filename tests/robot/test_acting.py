@@ -84,6 +84,19 @@ def test_between_episodes_nothing_is_wanted() -> None:
     assert policy.seen == []
 
 
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_an_evaluation_is_acted_by_the_mean_whatever_else_is(stochastic: bool) -> None:
+    policy, seen = Recorder(), []
+    actor = Actor(contract(), lambda: policy, stochastic=stochastic)
+    for number, evaluation in enumerate([False, True, True, False]):
+        state = EpisodeState(f"e{number}", True, 0, evaluation=evaluation)
+        seen.append((actor.stays(state), actor.on_episode(state), policy.deterministic))
+        actor.on_episode(EpisodeState(f"e{number}", False, NOW, evaluation=evaluation))
+    assert [deterministic for _, _, deterministic in seen] == [not stochastic, True, True, not stochastic]
+    # Episodes that are to show how good a policy is are all of the same one.
+    assert [stays for stays, _, _ in seen] == [False, False, True, False]
+
+
 def test_in_an_episode_the_policy_is_asked_once_per_step() -> None:
     policy = Recorder(3)
     actor = running(policy)

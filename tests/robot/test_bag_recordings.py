@@ -101,6 +101,11 @@ def test_of_two_cameras_the_wanted_one_is_taken(tmp_path: Path) -> None:
     assert episode.images["front"][:, 0, 0, 0].tolist() == [100 + k for k in range(11)]
 
 
+def test_an_evaluation_is_known_for_one(tmp_path: Path) -> None:
+    assert not one(recording(), tmp_path).evaluation
+    assert one(changed(recording(), EpisodeState, lambda state: replace(state, evaluation=True)), tmp_path).evaluation
+
+
 def test_an_episode_that_nobody_ended_well_is_truncated(tmp_path: Path) -> None:
     episode = one(recording(terminated=False), tmp_path)
     assert episode.truncated and episode.steps == 10

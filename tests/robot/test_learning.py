@@ -78,3 +78,17 @@ def test_a_learner_that_is_killed_goes_on_and_nothing_shows(
     alone.close()
     ours, theirs = (Run.open(path).last / "state.safetensors" for path in (new, tmp_path / "alone"))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_evaluations_are_acted_by_one_policy_and_judged(learning: tuple[Rig, Path]) -> None:
+    """After every two episodes come two; the first four were not yet counted so."""
+    _, new = learning
+    found = learn_on_robot(9, enable=True, wait=True, evaluate_every=2, evaluation_episodes=2)
+    assert [episode.evaluation for episode in found] == [False, False, True, True, False]
+    assert found[2].policy == found[3].policy == policy_of(Run.open(new).checkpoint(6))
+    assert len({episode.policy for episode in found}) == 4
+    metadata = Store.open(new / "episodes").snapshot().metadata
+    assert [each.get("evaluation", False) for each in metadata] == [*[False] * 6, True, True, False]
+    (judged,) = [line for line in Run.open(new).metrics() if "evaluation/success_rate" in line]
+    assert judged["step"] == 9
+    assert judged["evaluation/success_rate"] == sum(bool(episode.success) for episode in found[2:4]) / 2

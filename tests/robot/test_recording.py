@@ -387,3 +387,11 @@ def test_the_next_episode_knows_nothing_of_that() -> None:
     keeper.recording = False
     keeper.start(frame(), NOW + 10)
     assert keeper.on_time(NOW + 10, STEADY + 2 * AFTER) is None
+
+
+def test_an_evaluation_is_one_to_its_end_and_the_next_episode_is_none() -> None:
+    keeper = EpisodeKeeper(contract(), "monday")
+    assert keeper.start(frame(), NOW, evaluation=True).evaluation
+    assert keeper.end(NOW + 1, STEADY, reason="stopped").evaluation
+    keeper.recording = False
+    assert not keeper.start(frame(), NOW + 2).evaluation

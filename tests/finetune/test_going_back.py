@@ -1,0 +1,169 @@
+"""A policy that got much worse is given up for the best that was tried, however the learning is carried on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from episodes.store import Store
+from finetune.following import Following
+from finetune.learner import Beginning, Learner, LearningConfig
+from finetune.online import OnlineConfig, finetune, resume
+from finetune.run import Run
+from policies.checkpoint import actor_hash, load_checkpoint
+
+
+class Told:
+    """An evaluation whose success was decided elsewhere."""
+
+    def __init__(self, rate: float):
+        self._rate = rate
+
+    def summary(self) -> dict[str, Any]:
+        return {"success_rate": self._rate, "return_mean": None, "best_reward_mean": None, "episodes": 10}
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """By how many episodes were learned from, the success rate; .5 where it is not said."""
+
+    learned = [0]
+    learn = Learner.learn
+
+    def learning(self: Learner) -> dict[str, float]:
+        found = learn(self)
+        learned[0] = self.learned
+        return found
+
+    def tell(**rates: float) -> None:
+        learned[0] = 0
+        monkeypatch.setattr("finetune.online.evaluate", lambda *_: Told(rates.get(f"_{learned[0]}", 0.5)))
+
+    monkeypatch.setattr(Learner, "learn", learning)
+    return tell
+
+
+def online(**settings: Any) -> OnlineConfig:
+    return OnlineConfig(**{"task": "walk", "episodes": 8, "checkpoint_every": 3, "evaluate_every": 2} | settings)
+
+
+def policy_at(run: Path, number: int) -> int:
+    return actor_hash(load_checkpoint(Run.open(run).checkpoint(number)).algorithm)
+
+
+def evaluations(run: Path) -> dict[int, tuple[float, float | None]]:
+    lines = [line for line in Run.open(run).metrics() if "evaluation/success_rate" in line]
+    return {line["step"]: (line["evaluation/success_rate"], line.get("evaluation/back_to")) for line in lines}
+
+
+def test_it_goes_back_to_the_best(parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path) -> None:
+    told(_2=0.9, _4=0.8, _6=0.6, _8=0.8)
+    finetune(parent, tmp_path / "run", online())
+    assert evaluations(tmp_path / "run") == {
+        0: (0.5, None),
+        2: (0.9, None),
+        4: (0.8, None),
+        6: (0.6, 2),
+        8: (0.8, None),
+    }
+    # The checkpoint of the best is still there, with the policy that was acted with after the sixth episode.
+    assert policy_at(tmp_path / "run", 6) == policy_at(tmp_path / "run", 2) != policy_at(tmp_path / "run", 8)
+    snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
+    acting = [int(snapshot.episode(index).policy[0]) for index in (2, 6)]  # type: ignore[index]
+    assert set(acting) == {policy_at(tmp_path / "run", 2)}
+
+
+def test_it_does_not_where_that_is_tolerated(
+    parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path
+) -> None:
+    told(_2=0.9, _4=0.1)
+    finetune(parent, tmp_path / "run", online(tolerated_loss=None))
+    assert all(back is None for _, back in evaluations(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("death", [3, 4, 5, 6, 7])
+def test_killed_and_resumed_it_comes_out_the_same(
+    death: int, parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path, same_run: Any
+) -> None:
+    rates = {"_2": 0.9, "_4": 0.1, "_6": 0.2}
+    told(**rates)
+
+    def until(items: Iterator[int]) -> Iterator[int]:
+        for count, item in enumerate(items):
+            if count == death:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(parent, tmp_path / "killed", online(), until)  # type: ignore[arg-type]
+    resume(tmp_path / "killed")
+    told(**rates)
+    finetune(parent, tmp_path / "whole", online())
+    assert evaluations(tmp_path / "killed")[4][1] == evaluations(tmp_path / "killed")[6][1] == 2
+    same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+# Where others act -------------------------------------------------------------------------------------------------
+
+
+CONFIG = LearningConfig(checkpoint_every=1, updates_per_step=2)
+
+
+@pytest.fixture
+def robot(parent: Path, walks: Any, tmp_path: Path) -> Callable[..., None]:
+    """Appends an episode of the run's newest policy to the store: `robot(following, success=True, evaluation=True)`."""
+    config = OnlineConfig(task="walk", episodes=1, checkpoint_every=2)
+    finetune(parent, tmp_path / "acted", config)
+    walk = Store.open(tmp_path / "acted" / "episodes").snapshot()
+
+    def act(one: Following, *, success: bool = False, evaluation: bool = False) -> None:
+        episode = walk.episode(0)
+        assert episode.success is not None
+        assert episode.policy is not None
+        store = (
+            Store.open(tmp_path / "robot")
+            if (tmp_path / "robot").exists()
+            else Store.create(tmp_path / "robot", walk.contract)
+        )
+        episode.success[:] = 0
+        episode.success[-1] = success
+        episode.policy[:] = one.learner.policy
+        store.append([replace(episode, evaluation=evaluation)])
+
+    return act
+
+
+def following(parent: Path, run: Path, store: Path) -> Following:
+    if (run / "config.yaml").exists():
+        return Following(Learner(Run.open(run), CONFIG, Beginning.of_run(Run.open(run), CONFIG)), store)
+    beginning = Beginning.of_parent(parent, CONFIG)
+    return Following(Learner(Run.create(run, beginning.written(parent, CONFIG)), CONFIG, beginning), store)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_trials_come_with_the_episodes(dies: bool, parent: Path, robot: Callable[..., None], tmp_path: Path) -> None:
+    """A trial of the beginning, three episodes, a trial of what they have taught: all failures."""
+    run = tmp_path / "run"
+    one = following(parent, run, tmp_path / "robot")
+    first = one.learner.policy
+    schedule = [(True, True), (False, True), *[(False, False)] * 3, (False, True), (False, True), (False, False)]
+    held = None
+    for success, evaluation in schedule:
+        if evaluation and held is not None:
+            # Whoever acts does not change the policy during a trial.
+            one.learner.policy = held
+        robot(one, success=success, evaluation=evaluation)
+        held = one.learner.policy if evaluation else None
+        assert one.step()
+        if dies:
+            one = following(parent, run, tmp_path / "robot")
+    one.close()
+    found = {line["step"]: line for line in Run.open(run).metrics() if "evaluation/success_rate" in line}
+    assert list(found) == [3, 8]
+    assert (found[3]["evaluation/success_rate"], found[3]["evaluation/episodes"]) == (0.5, 2)
+    assert (found[8]["evaluation/success_rate"], found[8]["evaluation/back_to"]) == (0.0, 0)
+    assert policy_at(run, 0) == first
+    assert "online/success" in found[3]
+    assert len(one.learner.successes) == 4, "evaluations are told apart"

@@ -1,0 +1,91 @@
+"""Which policy was the best when it was tried, and when to go back to it."""
+
+import json
+
+import pytest
+
+from finetune.trials import Trial, Trials
+
+
+def tried(trials: Trials, policy: int, *outcomes: bool) -> None:
+    for outcome in outcomes:
+        trials.add(policy, outcome)
+
+
+def keeping(tolerated: float | None = 0.2, **policies: int) -> Trials:
+    """Policies `p1`, `p2`, ... are in these checkpoints."""
+    trials = Trials(tolerated)
+    trials.checkpoints = {int(name[1:]): number for name, number in policies.items()}
+    return trials
+
+
+def test_episodes_of_one_policy_that_follow_each_other_are_one_trial() -> None:
+    trials = keeping(p7=40)
+    assert trials.finished(7) is None
+    tried(trials, 7, True, False, True)
+    assert trials.finished(7) is None, "it goes on"
+    assert trials.finished(None) == Trial(7, 40, 2, 3)
+    assert trials.finished(None) is None, "that was told"
+
+
+def test_another_policy_is_another_trial() -> None:
+    trials = keeping(p7=40, p8=50)
+    tried(trials, 7, True)
+    assert trials.finished(8) == Trial(7, 40, 1, 1)
+    tried(trials, 8, False)
+    assert trials.finished(None) == Trial(8, 50, 0, 1)
+
+
+def test_a_policy_that_is_not_kept_is_no_way_back() -> None:
+    trials = keeping(p7=40)
+    tried(trials, 9, True)
+    assert trials.finished(None) is None
+    tried(trials, 7, True)
+    assert trials.finished(None) == Trial(7, 40, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rates", "back_to"),
+    [
+        ([5], None),
+        ([5, 8], None),
+        ([8, 6], None),
+        ([8, 5], 1),
+        ([5, 8, 5], 2),
+        ([8, 8, 5], 2),
+        ([8, 7, 5], 1),
+        ([8, 5, 7], None),
+    ],
+)
+def test_one_that_is_much_worse_than_the_best_is_given_up(rates: list[int], back_to: int | None) -> None:
+    """Of ten episodes each; a loss of two is tolerated. Of equals the newer is the best: it has learned more."""
+    trials = Trials(0.2)
+    for number, successes in enumerate(rates, 1):
+        found = trials.judge(Trial(100 + number, number, successes, 10))
+    assert (None if found is None else found.checkpoint) == back_to
+
+
+def test_who_tolerates_everything_never_goes_back() -> None:
+    trials = Trials(None)
+    assert trials.judge(Trial(1, 1, 10, 10)) is None
+    assert trials.judge(Trial(2, 2, 0, 10)) is None
+
+
+def test_what_is_needed_is_kept() -> None:
+    trials = keeping(p7=40, p8=50, p9=60)
+    assert trials.wanted == set()
+    trials.judge(Trial(7, 40, 1, 2))
+    tried(trials, 8, True)
+    assert trials.wanted == {40, 50}
+    trials.kept([50, 60])
+    assert trials.checkpoints == {8: 50, 9: 60}
+
+
+def test_it_goes_on_where_it_was_left() -> None:
+    trials = keeping(p7=40, **{f"p{2**64 - 1}": 50})
+    trials.judge(Trial(2**64 - 1, 50, 3, 4))
+    tried(trials, 7, True, False)
+    again = Trials(0.2)
+    again.restore(json.loads(json.dumps(trials.note())))
+    assert (again.best, again.checkpoints) == (trials.best, trials.checkpoints)
+    assert again.finished(None) == trials.finished(None) == Trial(7, 40, 1, 2)
