@@ -1,0 +1,196 @@
+"""Learning on a robot: Lift through ROS 2, behind a gap, from the policy that IQL pretrained without it.
+
+    python benchmarks/online.py --out runs/online
+    python benchmarks/online.py --out runs/online --only rlpd --episodes 300
+
+Four nodes and the learner as processes, in lock-step: an episode begins when the one before was learned from. Every
+(method, seed) is a job that goes on where it was left; a second call does only what is missing. The store, the gap, the
+seeds and the budget are fixed here, before the methods run. Evaluated on the robot's own simulator, without ROS.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, run_study
+from episodes.errors import InputError
+from episodes.files import write_whole
+from episodes.store import Store
+from finetune.evaluate import evaluate
+from finetune.intervals import paired_difference
+from finetune.online import FIRST_EPISODE_SEED
+from finetune.run import Run
+from policies.policy import Policy
+from robot.contract import read_robot_contract
+from robot.table import contracts
+from robot.up import running
+from sim.task import make_task
+
+TASK, GAP = "lift-quick:placement=0.04", "friction=0.5,mass=1.5,delay_steps=1"
+EPISODES, EVALUATED = 300, 100
+CONTRACT = "panda_lift_sim.yaml"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How learning goes on from the pretrained policy."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """As `firsthand finetune --set`; nothing is IQL, as it was pretrained."""
+
+
+METHODS = {
+    "iql": Method(),
+    "cal_ql": Method({"algorithm": "cal_ql"}),
+    "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 8}),
+}
+
+
+def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: int) -> dict[str, Any]:
+    """Learn from so many episodes on the robot; begun before, it goes on."""
+    from robot.session import learn_on_robot
+
+    settings = {"seed": seed, **method.settings}
+    given = {
+        "run": str(parent),
+        "new": str(folder),
+        "task": TASK,
+        "gap": GAP,
+        "real_time_factor": 0.0,
+        "judge": "simulation",
+        "settings": json.dumps(settings),
+        "seed": FIRST_EPISODE_SEED + 10_000 * seed + _acted(folder),
+    }
+    began = time.monotonic()
+    with running("finetune", given, lambda line: print(line) if "ERROR" in line else None):
+        found = learn_on_robot(episodes, enable=True, wait=True, timeout=600.0)
+    return {"seconds": time.monotonic() - began, "acted": len(found), "changed": sum(each.changed for each in found)}
+
+
+def _acted(folder: Path) -> int:
+    return Store.open(folder / "episodes").snapshot().episodes if (folder / "episodes").exists() else 0
+
+
+def checked(folder: Path) -> dict[str, Any]:
+    """What must hold of every run: nothing beyond the limits was sent, and every recording is in the store."""
+    snapshot = Store.open(folder / "episodes").snapshot()
+    layout = read_robot_contract(contracts() / CONTRACT).layout()
+    action = snapshot.column("action")
+    beyond = (action < layout.action_low) | (action > layout.action_high)
+    success = snapshot.labels("logged").values["success"]
+    ends = [success[a:b].max() for a, b in zip(snapshot.step_starts, snapshot.step_ends, strict=True)]
+    return {
+        "steps": snapshot.steps,
+        "commands_beyond": int(beyond.any(1).sum()),
+        "recordings": len(list((folder / "bags").glob("*.mcap"))),
+        "episodes": snapshot.episodes,
+        "successes": [float(each) for each in ends],
+    }
+
+
+def evaluated(run: Path) -> dict[str, list[float]]:
+    """Deterministic and stochastic, on the same seeds for everybody."""
+    task, found = make_task(TASK, gap=GAP), {}
+    for mode, deterministic in (("deterministic", True), ("stochastic", False)):
+        policy = Policy.load(Run.open(run).last, deterministic=deterministic)
+        found[mode] = evaluate(task, policy, EVALUATED, seed=EVALUATION_SEED).success.tolist()
+    task.close()
+    return found
+
+
+def job(name: str, seed: int, folder: Path, pretrained: Path, episodes: int) -> dict[str, Any]:
+    parent = pretrained / f"iql-{seed}"
+    if name == "pretrained":
+        return evaluated(parent)
+    run = folder / f"{name}-{seed}"
+    told = on_robot(METHODS[name], parent, run, seed, episodes)
+    return {**evaluated(run), **checked(run), **told}
+
+
+def table(folder: Path) -> str:
+    """What has been measured so far, as Markdown."""
+    results: dict[str, dict[int, dict[str, Any]]] = {}
+    for name in ("pretrained", *METHODS):
+        files = {seed: folder / f"{name}-{seed}.json" for seed in SEEDS}
+        results[name] = {seed: json.loads(file.read_text()) for seed, file in files.items() if file.exists()}
+    lines = [
+        "| method | success per seed | deterministic [95 %] | stochastic [95 %] | regret | beyond limits | lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, seeds in results.items():
+        if not seeds:
+            lines.append(f"| {name} | owed | | | | | |")
+            continue
+        per_seed = ", ".join(f"{np.mean(found['deterministic']):.2f}" for found in seeds.values())
+        cells = [_mean(seeds, mode) for mode in ("deterministic", "stochastic")]
+        online = [found for found in seeds.values() if "successes" in found]
+        cells.append(", ".join(f"{1 - np.mean(found['successes']):.2f}" for found in online))
+        cells.append(
+            f"{sum(f['commands_beyond'] for f in online)} of {sum(f['steps'] for f in online)}" if online else ""
+        )
+        cells.append(str(sum(f["recordings"] - f["episodes"] for f in online)) if online else "")
+        lines.append(f"| {name} | {per_seed} | {' | '.join(cells)} |")
+    lines.append("")
+    start = results["pretrained"]
+    for name in METHODS:
+        both = sorted(start.keys() & results[name].keys())
+        if both:
+            first, second = (
+                [np.array(found[seed]["deterministic"]) for seed in both] for found in (results[name], start)
+            )
+            mean, low, high = paired_difference(first, second)
+            verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
+            seeds = f"{len(both)} of {len(SEEDS)} seeds"
+            lines.append(
+                f"- {name} - pretrained: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} its start"
+            )
+    return "\n".join(lines)
+
+
+def _mean(seeds: dict[int, dict[str, Any]], mode: str) -> str:
+    values = [np.array(found[mode]) for found in seeds.values()]
+    mean, low, high = paired_difference(values, [np.zeros_like(each) for each in values])
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", action="append", default=[], help="these methods only")
+    parser.add_argument("--seed", action="append", type=int, default=[], help="these seeds only")
+    parser.add_argument("--episodes", type=int, default=EPISODES)
+    options = parser.parse_args()
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    folder = options.out / f"lift-{options.episodes}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run_study(STUDIES["lift"], options.out / "lift", ["iql"])
+        for seed in options.seed or SEEDS:
+            for name in ("pretrained", *METHODS):
+                file = folder / f"{name}-{seed}.json"
+                if file.exists() or (options.only and name not in ("pretrained", *options.only)):
+                    continue
+                result = job(name, seed, folder, options.out / "lift", options.episodes)
+                when = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
+                write_whole(file, json.dumps(result | when))
+                print(table(folder), flush=True)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(table(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
