@@ -271,8 +271,7 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
     saved = load_checkpoint(Run.open(parent).last)
     if saved.algorithm.name != train.algorithm:
         return replace(saved, algorithm=_another(saved.algorithm, config, train), beside={}, note={})
-    # Online, the actor's learning rate stays up: the offline schedule has come down to zero.
-    saved.algorithm.decay_steps = None
+    saved.algorithm.go_online()
     if config.actor_learning_rate is not None:
         rates = {"actor_learning_rate": config.actor_learning_rate}
         saved.algorithm.config = replace(saved.algorithm.config, **rates)
@@ -282,10 +281,13 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
 def _another(pretrained: Algorithm, config: LearningConfig, train: TrainConfig) -> Algorithm:
     """A fresh learner of another kind, prepared as the pretrained one was."""
     algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=train.seed)
+    algorithm.go_online()
     if config.from_policy:
         if not isinstance(algorithm, SoftActorCritic):
             raise InputError(f"algorithm {train.algorithm!r} starts from no other's policy; give from_policy=false")
         if not isinstance(pretrained.actor, GaussianPolicy | SquashedGaussianPolicy):
-            raise InputError(f"the policy of {pretrained.name!r} is of a kind that nothing else can start from")
+            raise InputError(
+                f"the policy of {pretrained.name!r} is of a kind that nothing else starts from; give from_policy=false"
+            )
         algorithm.start_from(pretrained.actor)
     return algorithm

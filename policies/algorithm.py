@@ -48,6 +48,10 @@ class Algorithm(ABC, Generic[P]):
     def update(self, batch: Batch) -> Info:
         """One gradient step on everything that this algorithm learns."""
 
+    def go_online(self) -> None:
+        """Go on with data that comes in as somebody acts; the offline schedule has come down to zero by now."""
+        self.decay_steps = None
+
     def act(self, state: Tensor, features: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """Actions in the contract's units and limits: (B, S) and (B, F) to (B, C, A).
 

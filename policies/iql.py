@@ -1,6 +1,7 @@
 """Implicit Q-learning (Kostrikov, Nair & Levine, 2022): losses in the paper's order."""
 
 import copy
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -10,19 +11,19 @@ from torch import Tensor
 
 from episodes.transitions import Batch
 from episodes.typed import STRICT
-from policies.algorithm import Algorithm, Info, Loss, adam, cosine, descend
+from policies.algorithm import Algorithm, Info, Loss, P, adam, cosine, descend
 from policies.networks import MLP, EnsembleMLP, GaussianPolicy
 from policies.preparation import Preparation, Prepared
 
 
 @dataclass(frozen=True, slots=True)
-class IQLConfig:
+class ImplicitQConfig:
+    """What all that learn V and Q this way are told."""
+
     __pydantic_config__ = STRICT
 
     expectile: Annotated[float, Field(gt=0, lt=1)] = 0.7
     """tau of the expectile regression; 0.5 is the mean, towards 1 the best action in the data."""
-    inverse_temperature: Annotated[float, Field(ge=0)] = 3.0
-    """beta: 0 clones the data, larger values trust the advantage more."""
     weight_clip: Annotated[float, Field(gt=0)] = 100.0
     """Largest weight exp(beta * advantage) of a transition."""
     target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
@@ -35,17 +36,22 @@ class IQLConfig:
     """Of the policy's hidden layers."""
 
 
-class IQL(Algorithm[GaussianPolicy]):
-    """V approaches an upper expectile of Q over the data's actions, Q backs up V, the policy clones what was better."""
+@dataclass(frozen=True, slots=True)
+class IQLConfig(ImplicitQConfig):
+    inverse_temperature: Annotated[float, Field(ge=0)] = 3.0
+    """beta: 0 clones the data, larger values trust the advantage more."""
 
-    name: ClassVar[str] = "iql"
+
+class ImplicitQ(Algorithm[P]):
+    """V approaches an upper expectile of Q over the data's actions, and Q backs up V: no policy is asked for either."""
+
     learns_online: ClassVar[bool] = True
 
-    def __init__(self, config: IQLConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
+    def __init__(self, config: ImplicitQConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
         super().__init__(config, preparation, seed, decay_steps)
         self.config = config
         observation, action = preparation.observation_size, preparation.action_size
-        self.actor = GaussianPolicy(observation, action, config.hidden, self.generator, config.dropout)
+        self.actor = self.make_actor()
         self.critic = EnsembleMLP([observation + action, *config.hidden, 1], 2, self.generator)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.value = MLP([observation, *config.hidden, 1], self.generator)
@@ -55,6 +61,14 @@ class IQL(Algorithm[GaussianPolicy]):
             for name in ("value", "actor", "critic")
         }
 
+    @abstractmethod
+    def make_actor(self) -> P:
+        """The policy at its start."""
+
+    @abstractmethod
+    def improve(self, batch: Prepared, target_q: Tensor) -> Info:
+        """The policy's part of an update, with the new V."""
+
     def value_loss(self, batch: Prepared, target_q: Tensor) -> Loss:
         """L_V = E[|tau - 1(u < 0)| u^2], u = min Q_target(s, a) - V(s) (equation 5)."""
         value = self.value(batch.observation).squeeze(1)
@@ -63,19 +77,15 @@ class IQL(Algorithm[GaussianPolicy]):
         loss = (weight * difference.square()).mean()
         return loss, {"value_loss": loss.detach(), "value": value.detach().mean()}
 
-    def actor_loss(self, batch: Prepared, target_q: Tensor) -> Loss:
-        """L_pi = -E[min(exp(beta (min Q_target - V)), clip) log pi(a|s)] (equation 7)."""
+    def weigh(self, batch: Prepared, target_q: Tensor, inverse_temperature: float | Tensor) -> tuple[Tensor, Info]:
+        """min(exp(beta (min Q_target - V)), clip), shape (B,); beta one number, or one for each row."""
         with torch.no_grad():
             advantage = target_q - self.value(batch.observation).squeeze(1)
-            unclipped = (self.config.inverse_temperature * advantage).exp()
+            unclipped = (inverse_temperature * advantage).exp()
             weight = unclipped.clamp(max=self.config.weight_clip)
-        log_prob = self.actor.log_prob(batch.observation, batch.action, batch.valid, self.generator)
-        loss = -(weight * log_prob).mean()
-        return loss, {
-            "actor_loss": loss.detach(),
+        return weight, {
             "advantage": advantage.mean(),
             "weight_clipped": (unclipped > self.config.weight_clip).float().mean(),
-            "std": self.actor.std.detach().mean(),
         }
 
     def critic_loss(self, batch: Prepared) -> Loss:
@@ -90,7 +100,7 @@ class IQL(Algorithm[GaussianPolicy]):
     def target_q(self, batch: Prepared) -> Tensor:
         """Shape (B,): the smaller of the two target critics at the logged actions."""
         with torch.no_grad():
-            return self.target(torch.cat([batch.observation, batch.action], dim=1)).squeeze(2).amin(0)
+            return self.smaller_target(batch.observation, batch.action)
 
     def update(self, batch: Batch) -> Info:
         """V against the targets, the policy with the new V, Q with the new V, then the targets follow Q."""
@@ -100,19 +110,44 @@ class IQL(Algorithm[GaussianPolicy]):
         descend(self.optimisers["value"], value_loss)
         actor_rate = self.config.actor_learning_rate or self.config.learning_rate
         self.optimisers["actor"].param_groups[0]["lr"] = cosine(actor_rate, self.step, self.decay_steps)
-        actor_loss, actor_info = self.actor_loss(prepared, target_q)
-        descend(self.optimisers["actor"], actor_loss)
+        policy_info = self.improve(prepared, target_q)
         critic_loss, critic_info = self.critic_loss(prepared)
         descend(self.optimisers["critic"], critic_loss)
         with torch.no_grad():
             for target, online in zip(self.target.parameters(), self.critic.parameters(), strict=True):
                 target.lerp_(online, self.config.target_rate)
         self.step += 1
-        return value_info | actor_info | critic_info
+        return value_info | policy_info | critic_info
 
     def q(self, state: Tensor, action: Tensor, features: Tensor | None = None) -> Tensor:
         """Shape (B,): the smaller target critic, for (B, S), (B, C, A) in the contract's units and (B, F)."""
         with torch.no_grad():
             observation = self.preparation.observation(state, features)
-            encoded = self.preparation.encode(state, action)
-            return self.target(torch.cat([observation, encoded], dim=1)).squeeze(2).amin(0)
+            return self.smaller_target(observation, self.preparation.encode(state, action))
+
+    def smaller_target(self, observation: Tensor, action: Tensor) -> Tensor:
+        """min Q_target: (B, O) and (B, D) in network units to (B,)."""
+        return self.target(torch.cat([observation, action], dim=1)).squeeze(2).amin(0)
+
+
+class IQL(ImplicitQ[GaussianPolicy]):
+    """The policy clones what was better than V."""
+
+    name: ClassVar[str] = "iql"
+    config: IQLConfig
+
+    def make_actor(self) -> GaussianPolicy:
+        sizes = self.preparation.observation_size, self.preparation.action_size
+        return GaussianPolicy(*sizes, self.config.hidden, self.generator, self.config.dropout)
+
+    def actor_loss(self, batch: Prepared, target_q: Tensor) -> Loss:
+        """L_pi = -E[min(exp(beta (min Q_target - V)), clip) log pi(a|s)] (equation 7)."""
+        weight, info = self.weigh(batch, target_q, self.config.inverse_temperature)
+        log_prob = self.actor.log_prob(batch.observation, batch.action, batch.valid, self.generator)
+        loss = -(weight * log_prob).mean()
+        return loss, {"actor_loss": loss.detach(), **info, "std": self.actor.std.detach().mean()}
+
+    def improve(self, batch: Prepared, target_q: Tensor) -> Info:
+        loss, info = self.actor_loss(batch, target_q)
+        descend(self.optimisers["actor"], loss)
+        return info

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -162,7 +163,7 @@ class SquashedGaussianPolicy(PolicyNetwork):
         mean, log_std = self.before_tanh(observation)
         raw = mean + log_std.exp() * noise
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        return torch.tanh(raw), (log_normal - _log_slope_of_tanh(raw)).sum(-1)
+        return torch.tanh(raw), (log_normal - log_slope_of_tanh(raw)).sum(-1)
 
     def log_prob(self, observation: Tensor, action: Tensor) -> Tensor:
         """Shape (B,): log density of given actions, (B, D); at a limit there is none, and they are taken inside."""
@@ -170,7 +171,7 @@ class SquashedGaussianPolicy(PolicyNetwork):
         raw = torch.atanh(action.clamp(-INSIDE, INSIDE))
         deviation = (raw - mean) / log_std.exp()
         log_normal = -0.5 * deviation.square() - log_std - 0.5 * math.log(2 * math.pi)
-        return (log_normal - _log_slope_of_tanh(raw)).sum(1)
+        return (log_normal - log_slope_of_tanh(raw)).sum(1)
 
     def sample(self, observation: Tensor, generator: torch.Generator) -> Tensor:
         """(B, O) to (B, D), within (-1, 1)."""
@@ -179,6 +180,16 @@ class SquashedGaussianPolicy(PolicyNetwork):
         return torch.tanh(mean + log_std.exp() * noise)
 
 
-def _log_slope_of_tanh(raw: Tensor) -> Tensor:
+def log_slope_of_tanh(raw: Tensor) -> Tensor:
     """log(1 - tanh(x)^2), exact where the tanh has become 1."""
     return 2 * (math.log(2) - raw - nn.functional.softplus(-2 * raw))
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Gradients go through a module and none are kept for it."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)

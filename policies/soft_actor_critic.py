@@ -2,8 +2,6 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import log
 from typing import Annotated, ClassVar
@@ -16,7 +14,7 @@ from episodes.errors import InputError
 from episodes.transitions import Batch
 from episodes.typed import STRICT
 from policies.algorithm import Algorithm, Info, Loss, adam, descend
-from policies.networks import LOG_STD_RANGE, EnsembleMLP, GaussianPolicy, SquashedGaussianPolicy
+from policies.networks import LOG_STD_RANGE, EnsembleMLP, GaussianPolicy, SquashedGaussianPolicy, frozen
 from policies.preparation import Preparation, Prepared
 
 Rate = Annotated[float, Field(gt=0)]
@@ -144,7 +142,7 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
     def actor_loss(self, batch: Prepared) -> Loss:
         """L_pi = E[alpha log pi(a|s) - Q(s, a)], a ~ pi."""
         action, log_prob = self.actor.draw(batch.observation, self._noise(batch))
-        with _frozen(self.critic):
+        with frozen(self.critic):
             worth = self.worth(self._q(self.critic, batch.observation, action))
         loss = (self.temperature.value.detach() * log_prob - worth).mean()
         return loss, {"actor_loss": loss.detach(), "entropy": -log_prob.detach().mean(), "worth": worth.detach().mean()}
@@ -192,13 +190,3 @@ def _check_sizes(own: list[torch.Size], other: list[torch.Size]) -> None:
     if own != other:
         sizes = [tuple(shape) for shape in other]
         raise InputError(f"the policy to start from has layers {sizes}, and here they are {[tuple(s) for s in own]}")
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Gradients go through a module and none are kept for it."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
