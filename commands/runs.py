@@ -16,7 +16,7 @@ def add(command: Add) -> None:
     sub = command("pretrain", _pretrain, "Learn a policy offline.")
     sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
-    sub.add_argument("--algorithm", metavar="NAME", help="iql (default), cal_ql, rlpd or bc")
+    sub.add_argument("--algorithm", metavar="NAME", help="iql (default), famo2o, cal_ql, rlpd or bc")
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
     sub.add_argument("--preset", metavar="NAME", help="sparse, labelled, demonstrations, locomotion, antmaze, adroit")
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
@@ -120,9 +120,12 @@ def _finetune(options: argparse.Namespace) -> Result:
         settings = {key: value for key, value in given.items() if value is not None} | parse_settings(options.set)
         config = learning_config(online.OnlineConfig, settings)
         result = online.finetune(options.parent, options.run, config, bar("episodes"))
+    success = "the task knows no success"
+    if result.online_success_rate is not None:
+        success = f"success while learning {result.online_success_rate:.2f}, "
+        success += f"cumulative regret {result.cumulative_regret:.2f}"
     return dataclasses.asdict(result), (
-        f"{result.run}: {result.episodes} episodes, {result.online_steps} steps; "
-        f"success while learning {result.online_success_rate:.2f}, cumulative regret {result.cumulative_regret:.2f}"
+        f"{result.run}: {result.episodes} episodes, {result.online_steps} steps; {success}"
     )
 
 
