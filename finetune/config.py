@@ -52,7 +52,14 @@ class TrainConfig:
         return parse(config_class(self.algorithm), self.learner, f"settings of {self.algorithm}")
 
 
-_SPARSE = {"expectile": 0.9, "inverse_temperature": 10.0, "dropout": 0.1, "reward_bias": -1.0, "discount": 0.95}
+_SPARSE = {
+    "expectile": 0.9,
+    "inverse_temperature": 10.0,
+    "coefficient_range": [8.0, 14.0],
+    "dropout": 0.1,
+    "reward_bias": -1.0,
+    "discount": 0.95,
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "sparse": _SPARSE,
@@ -62,6 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "antmaze": {
         "expectile": 0.9,
         "inverse_temperature": 10.0,
+        "coefficient_range": [8.0, 14.0],
         "reward_bias": -1.0,
         "normalise": False,
         "steps": 1_000_000,

@@ -19,6 +19,7 @@ CHARTS = (
     ("Advantage", ("advantage",)),
     ("Share of clipped weights", ("weight_clipped",)),
     ("Policy's standard deviation", ("std",)),
+    ("Balance coefficient, over the states of a batch", ("coefficient", "coefficient_spread")),
 )
 """Which metrics share a chart."""
 

@@ -6,6 +6,7 @@ from episodes.errors import unknown
 from policies.algorithm import Algorithm
 from policies.bc import BC, BCConfig
 from policies.cal_ql import CalQL, CalQLConfig
+from policies.famo2o import FamO2O, FamO2OConfig
 from policies.iql import IQL, IQLConfig
 from policies.preparation import Preparation
 from policies.rlpd import RLPD, RLPDConfig
@@ -15,6 +16,7 @@ _ALGORITHMS: dict[str, tuple[type, type]] = {
     "iql": (IQL, IQLConfig),
     "cal_ql": (CalQL, CalQLConfig),
     "rlpd": (RLPD, RLPDConfig),
+    "famo2o": (FamO2O, FamO2OConfig),
 }
 
 

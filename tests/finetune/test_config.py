@@ -65,6 +65,13 @@ def test_the_published_presets_are_what_was_published(name, expected):
     assert shared == (3e-4, 0.005, (256, 256), 100.0)
 
 
+def test_a_family_s_published_ranges_come_with_the_presets():
+    """Wang et al. (2023): 1 to 5 for locomotion, 8 to 14 for antmaze."""
+    ranges = [resolve("famo2o", name).learner["coefficient_range"] for name in ("locomotion", "antmaze", "sparse")]
+    assert ranges == [(1.0, 5.0), (8.0, 14.0), (8.0, 14.0)]
+    assert "inverse_temperature" not in resolve("famo2o", "antmaze").learner
+
+
 def test_labelled_is_sparse_for_labels_that_count_minus_one_for_a_step_themselves():
     sparse, labelled = resolve("iql", "sparse"), resolve("iql", "labelled")
     assert (sparse.sampling.reward_bias, labelled.sampling.reward_bias) == (-1.0, 0.0)

@@ -9,10 +9,29 @@ import torch
 from episodes.errors import InputError
 from finetune.learner import learning_config
 from finetune.online import OnlineConfig, finetune, resume
+from finetune.pretrain import pretrain
+from finetune.report import write_report
 from finetune.run import Run
 from policies.checkpoint import load_checkpoint
+from policies.famo2o import FamO2O
 
 SMALL = {"critics": 2, "updates_per_actor_update": 2}
+
+
+class Killed(Exception):
+    pass
+
+
+def until(count: int):
+    """A progress wrapper that dies after this many episodes."""
+
+    def progress(items):
+        for number, item in enumerate(items):
+            if number == count:
+                raise Killed
+            yield item
+
+    return progress
 
 
 def configured(algorithm: str, **settings: Any) -> OnlineConfig:
@@ -35,19 +54,52 @@ def test_it_begins_with_the_pretrained_policy_and_resumes_bit_for_bit(
     ended = load_checkpoint(Run.open(tmp_path / "whole").last).algorithm
     assert not torch.equal(ended.act(state), began.act(state))
 
-    class Killed(Exception):
-        pass
-
-    def until_two(items):
-        for number, item in enumerate(items):
-            if number == 2:
-                raise Killed
-            yield item
-
     with pytest.raises(Killed):
-        finetune(parent, tmp_path / "killed", config, until_two)
+        finetune(parent, tmp_path / "killed", config, until(2))
     resume(tmp_path / "killed")
     same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.fixture
+def family(store: Path, config, tmp_path: Path) -> Path:
+    """A pretrained FamO2O run of one action at a time."""
+    pretrain(store, tmp_path / "family", config(algorithm="famo2o", chunk=1, steps=30, reward_bias=-1.0))
+    return tmp_path / "family"
+
+
+def test_a_family_goes_on_with_the_coefficients_that_it_chooses(family: Path, walks, tmp_path: Path, same_run) -> None:
+    config = OnlineConfig(task="walk", episodes=3, checkpoint_every=2, evaluate_every=2)
+    finetune(family, tmp_path / "whole", config)
+    pretrained = load_checkpoint(Run.open(family).last).algorithm
+    began = load_checkpoint(tmp_path / "whole" / "checkpoint" / "000000000").algorithm
+    ended = load_checkpoint(Run.open(tmp_path / "whole").last).algorithm
+    assert isinstance(pretrained, FamO2O) and isinstance(began, FamO2O) and isinstance(ended, FamO2O)
+    assert (pretrained.online, began.online, ended.online) == (False, True, True)
+    state = torch.randn(6, 2)
+    torch.testing.assert_close(began.act(state), pretrained.act(state))
+    assert not torch.equal(ended.coefficient(state), began.coefficient(state))
+    with pytest.raises(Killed):
+        finetune(family, tmp_path / "killed", config, until(2))
+    resume(tmp_path / "killed")
+    same_run(tmp_path / "whole", tmp_path / "killed")
+    page = write_report(Run.open(tmp_path / "whole")).read_text()
+    assert page.count("Balance coefficient") == page.count("Share of clipped weights") > 0
+
+
+def test_a_family_takes_another_s_place_and_gives_way_from_nothing_only(
+    parent: Path, family: Path, walks, tmp_path: Path
+) -> None:
+    for begun, algorithm, words in (
+        (parent, "famo2o", "starts from no other's"),
+        (family, "rlpd", "nothing else starts"),
+    ):
+        settings = {"critics": 2} if algorithm == "rlpd" else {}
+        config = {"task": "walk", "episodes": 1, "algorithm": algorithm, "updates_per_step": 1} | settings
+        with pytest.raises(InputError, match=f"{words}.*from_policy=false"):
+            finetune(begun, tmp_path / "run", learning_config(OnlineConfig, config))
+        finetune(begun, tmp_path / algorithm, learning_config(OnlineConfig, config | {"from_policy": False}))
+    learned = load_checkpoint(Run.open(tmp_path / "famo2o").last).algorithm
+    assert isinstance(learned, FamO2O) and learned.online
 
 
 def test_from_nothing_the_policy_is_another_one(parent: Path, walks, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_run_killed_by_sigkill_and_resumed_is_the_unbroken_run_bit_for_bit(sto
     same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "iql"])
+@pytest.mark.parametrize("algorithm", ["bc", "iql", "famo2o"])
 def test_wherever_a_run_dies_it_comes_out_the_same(algorithm, store, tmp_path, config, same_run):
     """Before the first checkpoint, right before, at and after one, and twice."""
     settings = config(algorithm=algorithm)

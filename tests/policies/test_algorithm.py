@@ -37,7 +37,7 @@ def test_no_decay_steps_is_a_constant_rate():
     assert {cosine(0.02, step, None) for step in (0, 1, 10**6)} == {0.02}
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
+@pytest.mark.parametrize("name", ["bc", "iql", "famo2o"])
 def test_only_the_actors_rate_decays(name, preparation, batch):
     algorithm = learner(name, preparation, decay_steps=4)
     for step in range(6):
@@ -58,7 +58,7 @@ def test_a_rate_of_the_policys_own_is_used_and_decays_in_the_same_way(preparatio
         assert rates == {"value": 0.01, "critic": 0.01, "actor": pytest.approx(expected)}
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
+@pytest.mark.parametrize("name", ["bc", "iql", "famo2o"])
 def test_without_decay_steps_the_actors_rate_stays(name, preparation, batch):
     algorithm = learner(name, preparation, decay_steps=None)
     for step in range(3):
@@ -66,7 +66,7 @@ def test_without_decay_steps_the_actors_rate_stays(name, preparation, batch):
         assert algorithm.optimisers["actor"].param_groups[0]["lr"] == 0.01
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
+@pytest.mark.parametrize("name", ["bc", "iql", "famo2o"])
 def test_a_learner_goes_on_from_its_state_bit_for_bit(name, preparation, batch):
     """Parameters, targets, both moments and step counts of every optimiser, the schedule, the dropout generator."""
     unbroken = learner(name, preparation)
@@ -82,9 +82,23 @@ def test_a_learner_goes_on_from_its_state_bit_for_bit(name, preparation, batch):
     assert same(other.state_dict(), unbroken.state_dict())
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
-@pytest.mark.parametrize("part", ["generator", "step", "module/actor/log_std", "optimiser/actor/"])
-def test_every_part_of_the_state_matters(name, part, preparation, batch):
+TRUNK, FAMILY, BALANCE = (f"module/actor/{part}trunk.layers.0.weight" for part in ("", "family.", "balance."))
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "witness"),
+    [
+        *((name, part, TRUNK) for name in ("bc", "iql") for part in ("generator", "step", "optimiser/actor/")),
+        *((name, "module/actor/log_std", "module/actor/log_std") for name in ("bc", "iql")),
+        *(
+            ("famo2o", part, FAMILY)
+            for part in ("generator", "step", "optimiser/actor/", "module/actor/family.log_std")
+        ),
+        *(("famo2o", part, BALANCE) for part in ("generator", "optimiser/balance/", "module/actor/balance.log_std")),
+        *(("famo2o", part, "module/temperature/log") for part in ("module/temperature/log", "optimiser/temperature/")),
+    ],
+)
+def test_every_part_of_the_state_matters(name, part, witness, preparation, batch):
     """Were one left out of the state, going on would come out differently: this is what the test above relies on."""
     unbroken = learner(name, preparation)
     for step in range(5):
@@ -99,13 +113,10 @@ def test_every_part_of_the_state_matters(name, part, preparation, batch):
     other.load_state_dict(crippled)
     other.update(batch(5, chunk=2))
     unbroken.update(batch(5, chunk=2))
-    weight = "module/actor/trunk.layers.0.weight"
-    if part == "module/actor/log_std":
-        weight = part
-    assert not torch.equal(other.state_dict()[weight], unbroken.state_dict()[weight])
+    assert not torch.equal(other.state_dict()[witness], unbroken.state_dict()[witness])
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
+@pytest.mark.parametrize("name", ["bc", "iql", "famo2o"])
 def test_the_state_holds_what_an_optimiser_and_a_preparation_are_made_of(name, preparation, batch):
     algorithm = learner(name, preparation)
     algorithm.update(batch(0, chunk=2))
@@ -118,7 +129,7 @@ def test_the_state_holds_what_an_optimiser_and_a_preparation_are_made_of(name, p
         assert torch.equal(getattr(restored, item.name), getattr(algorithm.preparation, item.name))
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
+@pytest.mark.parametrize("name", ["bc", "iql", "famo2o"])
 def test_moving_takes_the_optimisers_along(name, preparation, batch):
     """Fused Adam wants its step counts where the parameters are, too. `meta` stands for a GPU."""
     algorithm = learner(name, preparation)
@@ -137,11 +148,11 @@ def test_a_seed_decides_the_initial_weights(preparation):
 
 
 def test_the_registry_knows_the_algorithms_by_name(preparation):
-    assert algorithm_names() == ["bc", "cal_ql", "iql", "rlpd"]
+    assert algorithm_names() == ["bc", "cal_ql", "famo2o", "iql", "rlpd"]
     assert (config_class("bc"), config_class("iql")) == (BCConfig, IQLConfig)
     assert isinstance(learner("bc", preparation), BC) and isinstance(learner("iql", preparation), IQL)
     assert (learns_online("bc"), learns_online("iql")) == (False, True)
     with pytest.raises(
-        InputError, match=r"unknown algorithm 'iqll'; did you mean 'iql'\? known: bc, cal_ql, iql, rlpd"
+        InputError, match=r"unknown algorithm 'iqll'; did you mean 'iql'\? known: bc, cal_ql, famo2o, iql, rlpd"
     ):
         config_class("iqll")

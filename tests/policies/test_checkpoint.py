@@ -21,7 +21,7 @@ def learner(name: str, preparation, batch, updates: int = 3):
     return algorithm
 
 
-@pytest.mark.parametrize("name", ["bc", "iql"])
+@pytest.mark.parametrize("name", ["bc", "iql", "famo2o"])
 def test_a_loaded_learner_acts_and_learns_on_as_the_saved_one(name, preparation, batch, contract, tmp_path):
     """Parameters, optimisers, schedule and the dropout generator; on disk, after as many updates again."""
     algorithm = learner(name, preparation, batch)
