@@ -8,6 +8,7 @@ from episodes.contract import Contract
 from episodes.episode import Source
 from episodes.errors import InputError, unknown
 from sim.base import Observation, Task
+from sim.two_qualities import ScriptedTwoQualities, TwoQualitiesTask
 
 
 class Operator(Protocol):
@@ -135,8 +136,9 @@ def make_operator(name: str, task: Task, quality: float = 1.0) -> Operator:
     Raises:
         InputError: for an unknown name, or a task that there is no script for.
     """
+    script = ScriptedTwoQualities if isinstance(task, TwoQualitiesTask) else ScriptedLift
     operators: dict[str, Any] = {
-        "scripted": lambda: ScriptedLift(task, quality),
+        "scripted": lambda: script(task, quality),
         "random": lambda: RandomOperator(task),
     }
     if name not in operators:
@@ -150,4 +152,4 @@ def _need_lift(contract: Contract, name: str) -> None:
     moves = ["delta_x", "delta_y", "delta_z"]
     fits = contract.action_names[:3] == moves and contract.action_names[-1] == "gripper"
     if not fits or not set(needed) <= set(contract.state_names):
-        raise InputError(f"there is no script for task {name!r}; there is one for lift and lift-quick")
+        raise InputError(f"there is no script for task {name!r}; there is one for lift, lift-quick and two-qualities")

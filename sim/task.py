@@ -1,4 +1,4 @@
-"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`."""
+"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`, `two-qualities`."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ _ROBOSUITE = (
 
 def task_names() -> list[str]:
     """Every name that a specification can begin with."""
-    return [*LIFT_PRESETS, "pusht", *_LOCOMOTION, *_ROBOSUITE]
+    return [*LIFT_PRESETS, "pusht", "two-qualities", *_LOCOMOTION, *_ROBOSUITE]
 
 
 def make_task(
@@ -36,7 +36,7 @@ def make_task(
 
     Args:
         spec: for example `lift-quick`, or `lift:rate=10,actions=xyz+gripper,horizon=40`.
-        cameras: the cameras to observe, by the model's names (Push-T has one, `image`).
+        cameras: the cameras to observe, by the model's names (Push-T and `two-qualities` have one, `image`).
         image_size: height and width of the observed pictures [px].
         gap: a difference in dynamics, as a `Gap` or as text such as `gravity=2,friction=0.3`.
 
@@ -58,6 +58,11 @@ def make_task(
         from sim.pusht import PushTSettings, PushTTask
 
         return PushTTask(spec, parse(PushTSettings, settings, where), cameras=cameras, image_size=image_size, gap=gap)
+    if name == "two-qualities":
+        from sim.two_qualities import TwoQualitiesSettings, TwoQualitiesTask
+
+        bandit = parse(TwoQualitiesSettings, settings, where)
+        return TwoQualitiesTask(spec, bandit, cameras=cameras, image_size=image_size, gap=gap)
     if name in _LOCOMOTION:
         from sim.gymnasium_tasks import GymnasiumSettings, GymnasiumTask
 

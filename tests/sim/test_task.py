@@ -19,6 +19,8 @@ from sim.task import make_task, task_names
         ("lift:rate", "expected key=value"),
         ("pusht:rate=10", "unknown key 'rate'"),
         ("hopper:physics_step=0.01", "unknown key"),
+        ("two-quality", "unknown task 'two-quality'; did you mean 'two-qualities'"),
+        ("two-qualities:horizon=0", "horizon"),
     ],
 )
 def test_a_wrong_specification_is_refused_by_name(spec, message):
