@@ -85,8 +85,11 @@ def test_its_logs_are_near_expert_in_one_region_and_poor_in_the_other(task):
     assert reward[~good].mean() < 0.45 * PUSH and np.median(reward[~good]) < 0.25 * PUSH
     off = action[good, 0] - sure_way(x[good])
     elsewhere = np.abs(off + APART) < 0.2
+    fumbled = ~elsewhere & (np.abs(off) > 0.2)
     assert np.median(np.abs(off)) < 0.05
-    assert elsewhere.mean() == pytest.approx(0.06, abs=0.02)
+    # One in twenty and one in ten; of what is fumbled, about a sixth lands near either way.
+    assert elsewhere.mean() == pytest.approx(0.05 + 0.1 / 6, abs=0.015)
+    assert fumbled.mean() == pytest.approx(0.1 * 2 / 3, abs=0.02)
     assert np.std(action[~good, 1]) > 0.5
 
 
@@ -121,16 +124,20 @@ def test_quality_is_knowing_how_to_push(task):
         ScriptedTwoQualities(task, 1.5)
 
 
-def test_a_picture_shows_pay_place_and_last_visit():
+@pytest.mark.parametrize(("seed", "counts"), [(1, -0.4), (2, 0.6)])
+def test_a_picture_shows_pay_place_and_last_visit(seed, counts):
+    """Marked is the part of the action that counts: the reach, -0.4, left of 0 and the push, 0.6, right of it."""
     task = make_task("two-qualities", cameras=[CAMERA], image_size=(40, 60))
-    observation, _ = task.reset(seed=1)
+    observation, _ = task.reset(seed=seed)
+    assert (observation["state"][0] < 0) == (counts < 0)
     column = round((observation["state"][0] + 1) / 2 * 59)
     image = observation[f"image/{CAMERA}"]
     assert image.shape == (40, 60, 3) and (image[:, column] == (0, 0, 255)).all()
-    dark = image[:, 5, 0].astype(int)
-    assert dark.argmin() > 30, "the other way pays most, far down"
-    seen = task.step(np.array([0.9, 0.9]))[0][f"image/{CAMERA}"]
-    assert (seen == (255, 0, 0)).all(2).sum() >= 9 > (image == (255, 0, 0)).all(2).sum()
+    assert image[:, 5, 0].argmin() > 30, "the other way pays most, far down"
+    assert not (image == (255, 0, 0)).all(2).any()
+    seen = task.step(np.array([-0.4, 0.6]))[0][f"image/{CAMERA}"]
+    rows, columns = np.nonzero((seen == (255, 0, 0)).all(2))
+    assert (rows.mean(), columns.mean()) == pytest.approx(((1 - counts) / 2 * 39, column), abs=1.5)
     assert task.render().shape == (256, 256, 3)
 
 
