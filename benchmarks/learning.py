@@ -1,7 +1,9 @@
-"""How well each method learns: Lift from a fixed store of mixed quality, Push-T from human demonstrations.
+"""How well each method learns: Lift from a fixed store of mixed quality, Push-T from human demonstrations, and a task
+whose logs are good in one region and poor in another.
 
     python benchmarks/learning.py lift --out runs/learning
     python benchmarks/learning.py pusht --out runs/learning
+    python benchmarks/learning.py two-qualities --out runs/learning
 
 Every (method, seed) is a job that writes one JSON file; a second call does only what is missing. Stores, seeds and
 budgets are fixed here, before the methods run. The table gives each method's mean with a bootstrap interval over seeds
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -35,6 +38,9 @@ from finetune.evaluate import evaluate
 from finetune.intervals import paired_difference
 from finetune.online import seeds_of_collection
 from finetune.run import Run
+from policies.algorithm import Algorithm
+from policies.checkpoint import load_checkpoint
+from policies.famo2o import FamO2O
 from policies.policy import Policy
 from sim.collect import collect
 from sim.labels import env_labels
@@ -62,11 +68,13 @@ class Method:
 class Study:
     task: str
     measure: str
-    """Per-episode outcome that is compared: `success` or `best_reward`."""
+    """Per-episode outcome that is compared: `success`, `best_reward` or `returns`."""
     evaluation_episodes: int
     make_store: Callable[[Path], None]
     methods: dict[str, Method]
     comparisons: tuple[tuple[str, str], ...]
+    look: Callable[[Algorithm], dict[str, float]] = lambda algorithm: {}
+    """What else is to be told of each learner."""
 
 
 def lift_store(path: Path) -> None:
@@ -86,7 +94,46 @@ def pusht_store(path: Path) -> None:
     store.write_labels(env_labels(store.snapshot(), make_task("pusht"), "env"))
 
 
+def two_qualities_store(path: Path) -> None:
+    """200 episodes of 20 visits by the scripted operator."""
+    task = make_task("two-qualities")
+    store = Store.create(path, task.contract)
+    store.append(list(collect(task, lambda q: make_operator("scripted", task, q), seeds_of_collection(0, 200))))
+
+
+def chosen(algorithm: Algorithm) -> dict[str, float]:
+    """The mean coefficient that is chosen in either region of `two-qualities`."""
+    if not isinstance(algorithm, FamO2O):
+        return {}
+    coefficient = algorithm.coefficient(torch.linspace(-1, 1, 200).unsqueeze(1))
+    return {"coefficient, good logs": float(coefficient[:100].mean()), "poor logs": float(coefficient[100:].mean())}
+
+
+_SMALL = {"steps": 6_000, "hidden": [64, 64], "learning_rate": 1e-3, "discount": 0.0, "labels": "logged"}
+_ALONE = {
+    f"iql {beta:g}": Method("iql", _SMALL | {"inverse_temperature": beta}) for beta in (1.0, 2.0, 2.5, 3.0, 4.0, 5.0)
+}
+
 STUDIES = {
+    "two-qualities": Study(
+        task="two-qualities",
+        measure="returns",
+        evaluation_episodes=100,
+        make_store=two_qualities_store,
+        methods={
+            "bc": Method("bc", _SMALL),
+            **_ALONE,
+            "famo2o": Method("famo2o", _SMALL),
+            "famo2o-online": Method(parent="famo2o", online={"episodes": 100}),
+            "iql 2-online": Method(parent="iql 2", online={"episodes": 100}),
+        },
+        comparisons=(
+            *(("famo2o", alone) for alone in ("bc", *_ALONE)),
+            ("famo2o-online", "famo2o"),
+            ("famo2o-online", "iql 2-online"),
+        ),
+        look=chosen,
+    ),
     "lift": Study(
         task="lift-quick",
         measure="success",
@@ -141,6 +188,7 @@ def run_job(study: Study, name: str, seed: int, folder: Path) -> dict[str, Any]:
         Run.open(run_path).save_evaluation(f"{study.task}-{mode}", result.summary())
         outcome[mode] = getattr(result, study.measure).tolist()
     task.close()
+    outcome["look"] = study.look(load_checkpoint(Run.open(run_path).last).algorithm)
     return {**outcome, "seconds": learned, "machine": platform.machine(), "settings": settings_of(study, name)}
 
 
@@ -171,6 +219,10 @@ def table(study: Study, folder: Path) -> str:
         per_seed = ", ".join(f"{values.mean():.3f}" for values in columns["deterministic"])
         lines.append(f"| {name} | {per_seed} | {cells[0]} | {cells[1]} |")
     lines.append("")
+    for name, seeds in results.items():
+        looks = [seeds[seed].get("look", {}) for seed in SEEDS if seed in seeds]
+        told = [f"{key} {', '.join(f'{look[key]:.2f}' for look in looks)}" for key in (looks[0] if looks else ())]
+        lines += [f"- {name}: {'; '.join(told)}"] if told else []
     for ours, theirs in study.comparisons:
         if min(len(results[ours]), len(results[theirs])) < len(SEEDS):
             continue
