@@ -113,6 +113,7 @@ class FamO2O(ImplicitQ[FamilyPolicy]):
         super().__init__(config, preparation, seed, decay_steps)
         self.temperature = Temperature(config.initial_temperature)
         self.modules["temperature"] = self.temperature
+        # The balance model has a loss of its own, so that the actor is not learned as a whole.
         rate = config.learning_rate
         self.optimisers["actor"] = adam(list(self.actor.family.parameters()), rate)
         self.optimisers["balance"] = adam(list(self.actor.balance.parameters()), rate)
@@ -157,8 +158,8 @@ class FamO2O(ImplicitQ[FamilyPolicy]):
         loss = self.temperature.value * (entropy - self.config.target_entropy)
         return loss, {"balance_temperature": self.temperature.value.detach()}
 
-    def coefficients(self, batch: Prepared) -> Tensor:
-        """Shape (B,): those that the family learns with, uniform offline and drawn from the balance model online."""
+    def draw_coefficient(self, batch: Prepared) -> Tensor:
+        """Shape (B,): what the family learns with, uniform offline and from the balance model online."""
         with torch.no_grad():
             if self.online:
                 return self.actor.balance.draw(batch.observation, self._noise(batch))[0]
@@ -180,7 +181,7 @@ class FamO2O(ImplicitQ[FamilyPolicy]):
         descend(self.optimisers["balance"], balance_loss)
         temperature_loss, temperature_info = self.temperature_loss(balance_info["balance_entropy"])
         descend(self.optimisers["temperature"], temperature_loss)
-        actor_loss, actor_info = self.actor_loss(batch, target_q, self.coefficients(batch))
+        actor_loss, actor_info = self.actor_loss(batch, target_q, self.draw_coefficient(batch))
         descend(self.optimisers["actor"], actor_loss)
         return balance_info | temperature_info | actor_info
 

@@ -241,21 +241,21 @@ def test_the_share_of_clipped_weights_says_that_a_range_is_too_high(preparation)
         algorithm = learner(preparation, coefficient_range=coefficient_range)
         batch = prepared(4000)
         algorithm.value = lambda x: torch.zeros(len(x), 1)
-        _, info = algorithm.actor_loss(batch, torch.full((4000,), advantage), algorithm.coefficients(batch))
+        _, info = algorithm.actor_loss(batch, torch.full((4000,), advantage), algorithm.draw_coefficient(batch))
         assert info["weight_clipped"].item() == pytest.approx(share, abs=0.03)
 
 
 def test_offline_the_family_learns_with_any_coefficient_and_online_with_the_chosen_ones(preparation):
     algorithm, batch = learner(preparation, coefficient_range=(2.0, 6.0)), prepared(4000)
     always(algorithm.actor.balance, 1.0, log_std=-1.5)
-    anyone = algorithm.coefficients(batch)
+    anyone = algorithm.draw_coefficient(batch)
     assert kstest(anyone.numpy(), uniform(2, 4).cdf).pvalue > 0.01
     algorithm.go_online()
-    chosen = algorithm.coefficients(batch)
+    chosen = algorithm.draw_coefficient(batch)
     raw = np.arctanh((chosen.double().numpy() - 4) / 2)
     assert kstest(raw, norm(1.0, math.exp(-1.5)).cdf).pvalue > 0.01
     assert not chosen.requires_grad and not anyone.requires_grad
-    assert not torch.equal(chosen, algorithm.coefficients(batch)), "drawn anew"
+    assert not torch.equal(chosen, algorithm.draw_coefficient(batch)), "drawn anew"
 
 
 # Acting ----------------------------------------------------------------------------------------------------------
