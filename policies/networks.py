@@ -24,6 +24,8 @@ def seeded_orthogonal(shape: tuple[int, int], generator: torch.Generator) -> Ten
 class EnsembleMLP(nn.Module):
     """`members` perceptrons with ReLU between layers, evaluated together: (B, in) to (members, B, out).
 
+    Given (members, B, in), each evaluates rows of its own.
+
     One batched product per layer costs less than a loop over members, and the members never mix. With `layer_norm`
     every hidden layer is normalised before its ReLU, which keeps a critic from running away where it has seen nothing
     (Ball et al., 2023).
@@ -42,7 +44,8 @@ class EnsembleMLP(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(members, 1, shape[1])))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.expand(len(self.weights[0]), *x.shape)
+        if x.dim() == 2:
+            x = x.expand(len(self.weights[0]), *x.shape)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = torch.baddbmm(bias, x, weight)
