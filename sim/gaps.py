@@ -18,7 +18,9 @@ Factor = Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)]
 PositiveFactor = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 
 PHYSICS = ("gravity", "friction", "mass", "damping")
-"""The keys that change a MuJoCo model; the others change what goes in and out of any task."""
+"""The keys that change a MuJoCo model."""
+SIGNALS = ("delay_steps", "gain", "obs_noise")
+"""The keys that change what goes in and out of any task, one without such a model, too."""
 
 
 @dataclass(frozen=True, slots=True)

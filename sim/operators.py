@@ -8,6 +8,7 @@ from episodes.contract import Contract
 from episodes.episode import Source
 from episodes.errors import InputError, unknown
 from sim.base import Observation, Task
+from sim.linear_quadratic import LinearQuadraticTask, ScriptedLinearQuadratic
 from sim.two_qualities import ScriptedTwoQualities, TwoQualitiesTask
 
 
@@ -136,7 +137,8 @@ def make_operator(name: str, task: Task, quality: float = 1.0) -> Operator:
     Raises:
         InputError: for an unknown name, or a task that there is no script for.
     """
-    script = ScriptedTwoQualities if isinstance(task, TwoQualitiesTask) else ScriptedLift
+    scripts = {TwoQualitiesTask: ScriptedTwoQualities, LinearQuadraticTask: ScriptedLinearQuadratic}
+    script = scripts.get(type(task), ScriptedLift)
     operators: dict[str, Any] = {
         "scripted": lambda: script(task, quality),
         "random": lambda: RandomOperator(task),
@@ -152,4 +154,5 @@ def _need_lift(contract: Contract, name: str) -> None:
     moves = ["delta_x", "delta_y", "delta_z"]
     fits = contract.action_names[:3] == moves and contract.action_names[-1] == "gripper"
     if not fits or not set(needed) <= set(contract.state_names):
-        raise InputError(f"there is no script for task {name!r}; there is one for lift, lift-quick and two-qualities")
+        scripted = "lift, lift-quick, two-qualities and linear-quadratic"
+        raise InputError(f"there is no script for task {name!r}; there is one for {scripted}")

@@ -14,13 +14,11 @@ from episodes.importers.diffusion_policy import PUSHT, PUSHT_TASK
 from episodes.typed import STRICT
 from sim.base import RENDER_SIZE, Observation, Task, check_size
 from sim.cameras import check_cameras
-from sim.gaps import Gap
+from sim.gaps import SIGNALS, Gap
 
 SUCCESS = 0.95
 """Covered fraction of the goal above which the task is done."""
 CAMERA = "image"
-GAP_KEYS = ("delay_steps", "gain", "obs_noise")
-"""Gaps that mean something here: the block moves only while it is pushed; there is no gravity, mass or damping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,8 @@ class PushTTask(Task):
         gap: Gap | None = None,
     ):
         gap = gap or Gap()
-        gap.check_keys(GAP_KEYS, name)
+        # The block moves only while it is pushed; there is no gravity, mass or damping.
+        gap.check_keys(SIGNALS, name)
         check_cameras(cameras, [CAMERA], name)
         size = check_size(image_size)
         self._env = PushTEnv(obs_type="state", render_mode="rgb_array")

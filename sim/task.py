@@ -1,4 +1,5 @@
-"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`, `two-qualities`."""
+"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`,
+`two-qualities`, `linear-quadratic`."""
 
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ _ROBOSUITE = (
 
 def task_names() -> list[str]:
     """Every name that a specification can begin with."""
-    return [*LIFT_PRESETS, "pusht", "two-qualities", *_LOCOMOTION, *_ROBOSUITE]
+    return [*LIFT_PRESETS, "pusht", "two-qualities", "linear-quadratic", *_LOCOMOTION, *_ROBOSUITE]
 
 
 def make_task(
@@ -36,7 +37,7 @@ def make_task(
 
     Args:
         spec: for example `lift-quick`, or `lift:rate=10,actions=xyz+gripper,horizon=40`.
-        cameras: the cameras to observe, by the model's names (Push-T and `two-qualities` have one, `image`).
+        cameras: the cameras to observe, by the model's names (tasks without MuJoCo have one, `image`).
         image_size: height and width of the observed pictures [px].
         gap: a difference in dynamics, as a `Gap` or as text such as `gravity=2,friction=0.3`.
 
@@ -63,6 +64,11 @@ def make_task(
 
         bandit = parse(TwoQualitiesSettings, settings, where)
         return TwoQualitiesTask(spec, bandit, cameras=cameras, image_size=image_size, gap=gap)
+    if name == "linear-quadratic":
+        from sim.linear_quadratic import LinearQuadraticSettings, LinearQuadraticTask
+
+        linear = parse(LinearQuadraticSettings, settings, where)
+        return LinearQuadraticTask(spec, linear, cameras=cameras, image_size=image_size, gap=gap)
     if name in _LOCOMOTION:
         from sim.gymnasium_tasks import GymnasiumSettings, GymnasiumTask
 

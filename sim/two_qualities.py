@@ -23,11 +23,9 @@ from episodes.errors import InputError
 from episodes.typed import STRICT
 from sim.base import RENDER_SIZE, Observation, Task, check_size
 from sim.cameras import check_cameras
-from sim.gaps import Gap
+from sim.gaps import SIGNALS, Gap
 
 CAMERA = "image"
-GAP_KEYS = ("delay_steps", "gain", "obs_noise")
-"""Gaps that mean something here: there is no physics."""
 
 SURE_WAY, OTHER_WAY, PUSH = 1.6, 2.0, 1.0
 """What is paid at best: for either way of reaching, left of 0, and for pushing, right of it."""
@@ -85,7 +83,7 @@ class TwoQualitiesTask(Task):
         gap: Gap | None = None,
     ):
         gap = gap or Gap()
-        gap.check_keys(GAP_KEYS, name)
+        gap.check_keys(SIGNALS, name)
         check_cameras(cameras, [CAMERA], name)
         size = check_size(image_size)
         contract = Contract(

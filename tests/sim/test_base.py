@@ -6,7 +6,7 @@ from gymnasium.utils.env_checker import check_env
 
 from sim.task import make_task
 
-TASKS = ["lift-quick", "pusht", "hopper", "door", "two-qualities"]
+TASKS = ["lift-quick", "pusht", "hopper", "door", "two-qualities", "linear-quadratic"]
 
 
 def play(task, seed, actions):
@@ -61,7 +61,7 @@ def test_without_a_seed_episodes_follow_from_the_last_seed(pusht):
     assert len(set(drawn())) == 3
 
 
-@pytest.mark.parametrize("spec", ["pusht", "hopper", "two-qualities"])
+@pytest.mark.parametrize("spec", ["pusht", "hopper", "two-qualities", "linear-quadratic"])
 def test_gymnasium_finds_nothing_to_complain_about(spec):
     check_env(make_task(spec), skip_render_check=True)
 
