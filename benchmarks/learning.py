@@ -220,7 +220,7 @@ def table(study: Study, folder: Path) -> str:
         lines.append(f"| {name} | {per_seed} | {cells[0]} | {cells[1]} |")
     lines.append("")
     for name, seeds in results.items():
-        looks = [seeds[seed].get("look", {}) for seed in SEEDS if seed in seeds]
+        looks = [seeds[seed]["look"] for seed in SEEDS if seeds.get(seed, {}).get("look")]
         told = [f"{key} {', '.join(f'{look[key]:.2f}' for look in looks)}" for key in (looks[0] if looks else ())]
         lines += [f"- {name}: {'; '.join(told)}"] if told else []
     for ours, theirs in study.comparisons:

@@ -1,4 +1,4 @@
-"""How fast the parts are: the store, sampling, and an IQL update beside a plain eager one.
+"""How fast the parts are: the store, sampling, and an IQL update beside a plain eager one and one of FamO2O.
 
     python benchmarks/speed.py
 
@@ -30,6 +30,7 @@ from episodes.episode import Episode
 from episodes.sampler import Sampler
 from episodes.store import Store
 from episodes.transitions import Batch, SamplingConfig, Transitions
+from policies.famo2o import FamO2O, FamO2OConfig
 from policies.iql import IQL, IQLConfig
 from policies.preparation import prepare_from
 
@@ -146,21 +147,26 @@ def learning_rows(repetitions: int, updates: int) -> dict[str, list[float]]:
     for _ in range(200):
         transitions.add_episode(episode(generator, images=False))
     sampler = Sampler([(transitions, 256)], 0)
-    ours = IQL(IQLConfig(), prepare_from(transitions, contract, normalise=False), 0)
+    preparation = prepare_from(transitions, contract, normalise=False)
+    ours, family = IQL(IQLConfig(), preparation, 0), FamO2O(FamO2OConfig(), preparation, 0)
     plain = PlainIQL()
     batch = sampler.sample()
     for _ in range(20):
         ours.update(batch)
+        family.update(batch)
         plain.update(batch)
-    fast, slow, drawn = [], [], []
+    fast, slow, chosen, drawn = [], [], [], []
     for _ in range(repetitions):
         fast.append(updates / timed(lambda: [ours.update(batch) for _ in range(updates)]))
         slow.append(updates / timed(lambda: [plain.update(batch) for _ in range(updates)]))
+        chosen.append(updates / timed(lambda: [family.update(batch) for _ in range(updates)]))
         drawn.append(timed(lambda: [sampler.sample() for _ in range(updates)]) / updates)
     return {
         "IQL updates, ours [1/s]": fast,
         "IQL updates, plain eager [1/s]": slow,
         "ratio ours / plain": [a / b for a, b in zip(fast, slow, strict=True)],
+        "FamO2O updates [1/s]": chosen,
+        "ratio FamO2O / IQL": [a / b for a, b in zip(chosen, fast, strict=True)],
         "draw a batch of 256 [us]": [1e6 * each for each in drawn],
         "sampling's share of an update [%]": [
             100 * each / (each + 1 / rate) for each, rate in zip(drawn, fast, strict=True)
