@@ -88,12 +88,12 @@ class Snapshot:
         """Shape (E,), bool: whether the observation after the last action is there."""
         return lengths(self.observation_ends) == lengths(self.step_ends) + 1
 
-    def column(self, name: str) -> np.ndarray:
-        """A whole column of `episodes.episode.COLUMNS`, by name."""
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows [start, stop) of a column of `episodes.episode.COLUMNS`, by name; all of them where nothing is said."""
         per = {column.name: column.per for column in COLUMNS}
         if name not in per:
             raise unknown("column", name, per)
-        return self._read(f"{per[name]}/{name}")
+        return self._read(f"{per[name]}/{name}", slice(start, stop))
 
     def images(self, camera: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Frames of one camera, rows [start, stop) of the observations: (n, H, W, 3) uint8."""

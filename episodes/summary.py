@@ -4,12 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from episodes.contract import Contract
-
-AT_LIMIT = 1e-3
-"""An action within this share of its range from a limit is at the limit."""
-LATE = 2.0
-"""A step that took longer than this many median steps is a gap."""
+from episodes.quality.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class Summary:
     backwards: int
     """Observations that are stamped no later than the one before them in their episode."""
     gaps: int
-    """Steps longer than twice the median one."""
+    """Steps in which a frame is missing."""
 
     def text(self) -> str:
         """A dozen lines for people."""
@@ -66,79 +61,30 @@ class Summary:
         lines.append(f"constant     {some or 'no state entry'}")
         if self.period:
             lines.append(f"period       {self.period} s")
-            lines.append(f"time         {self.backwards} stamps not increasing, {self.gaps} gaps over twice the median")
+            lines.append(f"time         {self.backwards} stamps not increasing, {self.gaps} gaps of a frame or more")
         if self.unstamped:
             lines.append(f"no stamps    {self.unstamped} episodes")
         return "\n".join(lines)
 
 
-def summarise(
-    contract: Contract,
-    states: np.ndarray,
-    observation_ends: np.ndarray,
-    actions: np.ndarray,
-    step_ends: np.ndarray,
-    observation_time: np.ndarray,
-    rewards: np.ndarray | None = None,
-) -> Summary:
-    """The summary of E episodes that lie one after the other.
-
-    Args:
-        contract: Names the columns and gives the action limits.
-        states: Shape (O, S).
-        observation_ends: Shape (E,), the row after each episode's last observation.
-        actions: Shape (N, A).
-        step_ends: Shape (E,), the row after each episode's last step.
-        observation_time: Shape (O,) [ns]; an episode whose stamps are all 0 has none.
-        rewards: Shape (N,), NaN where there is none.
-    """
-    lengths = np.diff(step_ends, prepend=0)
-    returns = np.empty(0) if rewards is None else _sums(rewards, step_ends)
-    rewarded = np.isfinite(returns)
-    steps_of_time, unstamped = _periods(observation_time, observation_ends)
-    forward = steps_of_time[steps_of_time > 0]
+def summarise(survey: Survey) -> Summary:
+    """The summary of what was measured."""
+    rewarded = np.isfinite(survey.returns)
+    pace = survey.timing.pace
     return Summary(
-        episodes=len(lengths),
-        steps=len(actions),
-        lengths=_spread(lengths),
-        returns=_spread(returns[rewarded]),
-        unrewarded=len(lengths) - int(rewarded.sum()),
-        saturation=_saturation(contract, actions),
-        constant=_constant(contract, states),
-        period=_spread(forward * 1e-9),
-        unstamped=unstamped,
-        backwards=int((steps_of_time <= 0).sum()),
-        gaps=int((forward > LATE * np.median(forward)).sum()) if len(forward) else 0,
+        episodes=len(survey.lengths),
+        steps=int(survey.lengths.sum()),
+        lengths=spread(survey.lengths),
+        returns=spread(survey.returns[rewarded]),
+        unrewarded=len(survey.lengths) - int(rewarded.sum()),
+        saturation=survey.limits.saturation,
+        constant=survey.stillness.constant,
+        period=Spread(pace.least, pace.median, pace.most) if pace else None,
+        unstamped=survey.timing.unstamped,
+        backwards=survey.timing.backwards,
+        gaps=survey.timing.gaps,
     )
 
 
-def _spread(values: np.ndarray) -> Spread | None:
+def spread(values: np.ndarray) -> Spread | None:
     return Spread(float(values.min()), float(np.median(values)), float(values.max())) if len(values) else None
-
-
-def _sums(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Sum per episode, shape (E,), in double precision."""
-    starts = np.concatenate([[0], ends])[:-1].astype(int)
-    return np.array([values[start:end].sum(dtype=np.float64) for start, end in zip(starts, ends, strict=True)])
-
-
-def _saturation(contract: Contract, actions: np.ndarray) -> dict[str, float]:
-    low, high = contract.action_low.astype(np.float64), contract.action_high.astype(np.float64)
-    room = np.where(np.isfinite(high - low), AT_LIMIT * (high - low), 0.0)
-    share = ((actions <= low + room) | (actions >= high - room)).mean(0) if len(actions) else np.zeros(len(low))
-    limited = np.isfinite(low) | np.isfinite(high)
-    return {name: float(share[i]) for i, name in enumerate(contract.action_names) if limited[i]}
-
-
-def _constant(contract: Contract, states: np.ndarray) -> tuple[str, ...]:
-    if len(states) < 2:
-        return ()
-    return tuple(np.array(contract.state_names, object)[states.min(0) == states.max(0)])
-
-
-def _periods(time: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, int]:
-    """Differences between neighbouring stamps of the same episode [ns], and how many episodes have no stamps."""
-    starts = np.concatenate([[0], ends])[:-1].astype(int)
-    stamped = [time[start:end] for start, end in zip(starts, ends, strict=True) if time[start:end].any()]
-    differences = [np.diff(part) for part in stamped]
-    return np.concatenate([np.empty(0, np.int64), *differences]), len(ends) - len(stamped)

@@ -100,6 +100,50 @@ def test_a_label_set_that_is_older_than_the_newest_episode_counts_what_it_covers
     assert "ends: 2 of 4 episodes" in inspection.text
 
 
+def test_findings_measures_and_a_verdict_stand_in_the_document(path: Path):
+    document = inspect_store(path).document
+    assert document["tq"]["logged"] == {"value": 0.5, "low": 6.0, "high": 30.0, "given": False}
+    assert "ends" not in document["tq"]  # both of its returns are 1
+    assert document["saco"] == {"value": 1.0, "unique": 9, "of": 9, "given": False, "edges": 100}
+    # Made of random numbers, half of the actions lie outside of -1..1.
+    assert document["suspicious"] == sorted({each["episode"] for each in document["findings"]} - {None})
+    assert {each["kind"] for each in document["findings"]} >= {"outside limits", "no stamps"}
+    assert document["verdict"]["headline"] and document["verdict"]["offline_rl"]["fit"] == "with care"
+    assert document["pictures_looked_at"] is False
+
+
+def test_measures_are_relative_to_what_is_given(path: Path, tmp_path: Path):
+    reference = Store.create(tmp_path / "reference", replace(PLAIN, rate=20.0))
+    reference.append([make_episode(number, 12, columns=()) for number in (7, 8, 9)])
+    document = inspect_store(path, reference=reference.path, return_range=(0.0, 72.0)).document
+    assert document["tq"]["logged"] == {"value": 0.25, "low": 0.0, "high": 72.0, "given": True}
+    assert document["tq"]["ends"]["value"] == pytest.approx(1 / 72)
+    assert document["saco"] == {"value": 0.25, "unique": 9, "of": 36, "given": True, "edges": 100}
+
+
+def test_a_reference_of_another_layout_is_refused(path: Path, tmp_path: Path):
+    Store.create(tmp_path / "other", SEEING)
+    with pytest.raises(InputError, match=r"other: is no reference for .*store, it has another layout: camera size 0"):
+        inspect_store(path, reference=tmp_path / "other")
+
+
+def test_pictures_are_looked_at_where_asked_for_and_the_text_says_where_not(tmp_path: Path):
+    Store.create(tmp_path / "store", SEEING).append([make_episode(0, contract=SEEING)])
+    assert "not looked at" in inspect_store(tmp_path / "store").text
+    seen = inspect_store(tmp_path / "store", pictures=True)
+    assert "not looked at" not in seen.text and seen.document["pictures_looked_at"] is True
+
+
+def test_a_label_set_says_which_episodes_succeed(path: Path):
+    success = np.array([0, 1, 0, np.nan, np.nan, 0, 0, np.nan, 0], np.float32)
+    reward = np.zeros(9, np.float32)
+    Store.open(path).write_labels(LabelSet("looked", {"reward": reward, "success": success}, np.ones(3, bool)))
+    (looked,) = (each for each in inspect_store(path).labelled if each.name == "looked")
+    # Episode 0 succeeds at its second step, of episode 1 nothing is known, episode 2 fails.
+    np.testing.assert_array_equal(looked.succeeded, [1, np.nan, 0])
+    assert looked.success_rate == 0.5
+
+
 def test_looking_changes_nothing(path: Path):
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     inspect_store(path)
