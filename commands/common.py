@@ -1,6 +1,7 @@
 """What commands share: what they return, how arguments are read, progress bars."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -53,6 +54,17 @@ def quality_range(text: str) -> tuple[float, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected LOW:HIGH or one number") from None
     if not 0 <= ends[0] <= ends[1] <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a range inside 0:1")
+    return ends
+
+
+def return_range(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected LOW:HIGH, for example 0:1") from None
+    if not -math.inf < ends[0] < ends[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two numbers, the smaller one first")
     return ends
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from commands.common import Add, Result, bar, count, quality_range, size, task_of
+from commands.common import Add, Result, bar, count, quality_range, return_range, size, task_of
 from episodes.errors import InputError
 
 
@@ -23,8 +23,16 @@ def add(command: Add) -> None:
     sub.add_argument("--namespace", default="", help="of the topics in a ROS 2 bag")
     sub.add_argument("--place", choices=["real", "sim"], help="where a ROS 2 bag was recorded (default: by its topics)")
 
-    sub = command("inspect", _inspect, "What a store holds.")
+    sub = command("inspect", _inspect, "What a store holds, what is wrong in it, and what it is good for.")
     sub.add_argument("store", type=Path, metavar="STORE")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="look at the pictures, too, and write a page")
+    sub.add_argument("--reference", type=Path, metavar="STORE", help="what SACo is relative to (default: itself)")
+    sub.add_argument(
+        "--return-range",
+        type=return_range,
+        metavar="LOW:HIGH",
+        help="returns of a poor policy and of an expert, which TQ is relative to (default: its worst and best episode)",
+    )
 
     sub = command("collect", _collect, "Record episodes in simulation.")
     sub.add_argument("store", type=Path, metavar="STORE")
@@ -99,8 +107,23 @@ def _imported(options: argparse.Namespace, source: Any, result: Any) -> tuple[di
 def _inspect(options: argparse.Namespace) -> Result:
     from episodes.inspect import inspect_store
 
-    inspection = inspect_store(options.store)
-    return inspection.document, inspection.text
+    if options.html is None:
+        inspection = inspect_store(options.store, reference=options.reference, return_range=options.return_range)
+        return inspection.document, inspection.text
+    from episodes.quality.page import write_page
+
+    if options.html.is_dir() or not options.html.parent.is_dir():
+        raise InputError(f"--html {options.html}: expected a file in a folder that exists")
+    inspection = inspect_store(
+        options.store,
+        pictures=True,
+        reference=options.reference,
+        return_range=options.return_range,
+        progress=bar("episodes"),
+    )
+    write_page(inspection, options.html)
+    document = {**inspection.document, "html": str(options.html)}
+    return document, f"{inspection.text}\npage         {options.html}"
 
 
 def _collect(options: argparse.Namespace) -> Result:

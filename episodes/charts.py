@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, MUTED = "#1f2933", "#9aa5b1"
 COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777")
@@ -144,6 +146,67 @@ def bar_chart(
     return _svg(figure)
 
 
+def histogram_chart(title: str, x_label: str, values: Values, bins: int = 30, *, log: bool = False) -> str:
+    """How many of the values lie where; the median is marked. `log`: counts are on a logarithmic scale."""
+    figure, axes = _empty(title, x_label)
+    values = np.asarray(values, np.float64)
+    low, high = float(values.min()), float(values.max())
+    room = 0.0 if high > low else 0.5 * max(abs(low), 1.0)
+    axes.hist(values, np.linspace(low - room, high + room, bins + 1).tolist(), color=COLOURS[0], zorder=2, log=log)
+    axes.axvline(float(np.median(values)), color=INK, linewidth=1.0, linestyle="--", zorder=3)
+    axes.grid(axis="x", visible=False)
+    if not log:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return _svg(figure)
+
+
+def ranked_chart(title: str, x_label: str, shares: Mapping[str, float]) -> str:
+    """Named shares of 1 as bars under each other, in the order given."""
+    figure, axes = _empty(title, x_label)
+    place = np.arange(len(shares))[::-1]
+    axes.barh(place, list(shares.values()), 0.66, color=COLOURS[0], zorder=2)
+    for y, share in zip(place, shares.values(), strict=True):
+        axes.annotate(
+            f"{share:.0%}", (share, y), (3, 0), textcoords="offset points", va="center", fontsize=7, color=INK
+        )
+    axes.set_yticks(place, list(shares))
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, 1.12)
+    axes.set_ylim(-0.6, max(len(shares), 6) - 0.4)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    return _svg(figure)
+
+
+def map_chart(
+    title: str,
+    labels: tuple[str, str],
+    points: np.ndarray,
+    values: np.ndarray,
+    value_label: str,
+    limits: Interval,
+    *,
+    middle: bool = False,
+) -> str:
+    """Points in a plane, shape (n, 2), coloured by a value each; the largest lie on top.
+
+    Args:
+        limits: values outside of them have the colours of the ends.
+        middle: the middle of the limits parts good from bad, which get two colours.
+    """
+    figure, axes = _empty(title, labels[0], height=3.7, width=5.4)
+    order = np.argsort(values, kind="stable")
+    colours = LinearSegmentedColormap.from_list("", [COLOURS[0], "#cbd2d9", COLOURS[3]]) if middle else "viridis"
+    low, high = limits
+    drawn = axes.scatter(*points[order].T, s=5, c=values[order], cmap=colours, vmin=low, vmax=high, linewidths=0)
+    # Thousands of points as one picture: as paths they would be megabytes.
+    drawn.set_rasterized(True)
+    axes.set_ylabel(labels[1], fontsize=8, color=INK)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.9)
+    bar.set_label(value_label, fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=7, colors=INK)
+    return _svg(figure)
+
+
 def roc_chart(title: str, false_rate: Values, true_rate: Values, marked: tuple[float, float], words: str) -> str:
     """The share of positives that is found over the share of negatives that passes, with one threshold marked."""
     figure, axes = _empty(title, "share of frames without success that pass", height=3.0)
@@ -219,9 +282,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
     )
 
 
-def _empty(title: str, x_label: str, height: float = 2.5, rows: Sequence[float] = (1,)) -> tuple[Figure, Axes]:
+def _empty(
+    title: str, x_label: str, height: float = 2.5, rows: Sequence[float] = (1,), width: float = 4.2
+) -> tuple[Figure, Axes]:
     """A small figure with axes under each other, of these relative heights, and the uppermost of them."""
-    figure = Figure(figsize=(4.2, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
     for axes in np.atleast_1d(figure.subplots(len(rows), 1, height_ratios=rows)):
         _style(axes)
     axes = figure.axes[0]

@@ -22,6 +22,7 @@ from episodes.store import Store
 from finetune.run import Run
 from policies.checkpoint import actor_hash, load_checkpoint
 from rewards.marks import Marks, Success, read_marks
+from tests.pages import Page
 
 TASK = "pusht:horizon=4"
 EYE = ["--camera", "image", "--image-size", "8x8"]
@@ -419,6 +420,15 @@ def test_labels_made_by_looking_are_learned_from_and_refused_where_they_would_me
     assert not (tmp_path / "b").exists()
 
 
+def test_inspect_writes_a_page_where_asked_and_names_it(answer, here, tmp_path, capfd):
+    document = answer("inspect", "seen", "--html", tmp_path / "page.html", "--return-range=-1:3")
+    assert document["html"] == str(tmp_path / "page.html") and document["pictures_looked_at"]
+    assert document["tq"]["time"]["high"] == 3
+    Page((tmp_path / "page.html").read_text()).check_it_stands_alone()
+    assert run("inspect", "seen", "--html", tmp_path / "page.html") == 0
+    assert capfd.readouterr().out.endswith(f"page         {tmp_path / 'page.html'}\n")
+
+
 # Bad input -------------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[list[Any], str]] = {
@@ -432,6 +442,12 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "import: other layout": (["import", "logs.hdf5", "store"], "store: holds another layout"),
     "import: into a run": (["import", "logs.hdf5", "iql"], "iql: is not a store"),
     "inspect: missing store": (["inspect", "new"], "new: no such store"),
+    "inspect: html is a folder": (["inspect", "store", "--html", "."], "--html .: expected a file"),
+    "inspect: html nowhere": (["inspect", "store", "--html", "no/page.html"], "in a folder that exists"),
+    "inspect: missing reference": (["inspect", "store", "--reference", "new"], "new: no such store"),
+    "inspect: other reference": (["inspect", "store", "--reference", "lift"], "lift: is no reference for store"),
+    "inspect: bad returns": (["inspect", "store", "--return-range", "3"], "'3': expected LOW:HIGH"),
+    "inspect: returns the wrong way round": (["inspect", "store", "--return-range", "1:0"], "the smaller one first"),
     "inspect: a run": (["inspect", "iql"], "iql: is not a store"),
     "label: missing store": (["label", "new", "--task", TASK], "new: no such store"),
     "label: unknown task": (["label", "store", "--task", "psuht"], "unknown task 'psuht'; did you mean 'pusht'?"),
@@ -804,7 +820,7 @@ def test_an_endpoint_that_is_down_is_said_in_the_last_line_and_labels_nothing(ow
 
 
 def test_an_interrupt_is_said_and_has_its_own_code(here, capfd, monkeypatch):
-    def interrupted(path: Path) -> None:
+    def interrupted(path: Path, **_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("episodes.inspect.inspect_store", interrupted)
@@ -813,7 +829,7 @@ def test_an_interrupt_is_said_and_has_its_own_code(here, capfd, monkeypatch):
 
 
 def test_a_disk_that_says_no_is_one_line_too(here, capfd, monkeypatch):
-    def full(path: Path) -> None:
+    def full(path: Path, **_: Any) -> None:
         raise OSError(28, "No space left on device", "store/chunks")
 
     monkeypatch.setattr("episodes.inspect.inspect_store", full)
@@ -835,6 +851,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(here, root):
 
 
 def test_a_bug_is_not_dressed_up_as_bad_input(here, monkeypatch):
-    monkeypatch.setattr("episodes.inspect.inspect_store", lambda path: 1 / 0)
+    monkeypatch.setattr("episodes.inspect.inspect_store", lambda path, **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("inspect", "store")
