@@ -11,10 +11,11 @@ from episodes.importers.d4rl import D4RL
 from episodes.importers.diffusion_policy import DiffusionPolicy
 from episodes.importers.lerobot import LeRobot
 from episodes.importers.lerobot_info import is_lerobot
+from episodes.importers.minari import Minari, is_minari_file, is_minari_folder
 from episodes.importers.robomimic import Robomimic
 from episodes.importers.source import FileImporter, Importer, listed, member_names, reading
 
-FORMATS: tuple[type[FileImporter], ...] = (Robomimic, DiffusionPolicy, D4RL, LeRobot)
+FORMATS: tuple[type[FileImporter], ...] = (Robomimic, DiffusionPolicy, D4RL, LeRobot, Minari)
 
 __all__ = ["FORMATS", "Importer", "detect", "open_source"]
 
@@ -71,6 +72,8 @@ def _detect_folder(path: Path) -> type[FileImporter]:
         return DiffusionPolicy
     if is_lerobot(path):
         return LeRobot
+    if is_minari_folder(path):
+        return Minari
     if any(name.endswith((".mcap", ".db3")) for name in names):
         raise _bag(path)
     raise _no_format(path, f"a folder with {listed(names)}" if names else "an empty folder")
@@ -80,6 +83,7 @@ def _detect_hdf5(path: Path) -> type[FileImporter]:
     with reading(path), h5py.File(path) as file:
         names = member_names(file)
         data = file.get("data")
+        minari = is_minari_file(names, file)
         demos = isinstance(data, h5py.Group) and any(
             isinstance(data.get(key), h5py.Group) for key in member_names(data)
         )
@@ -87,6 +91,8 @@ def _detect_hdf5(path: Path) -> type[FileImporter]:
         return Robomimic
     if {"observations", "actions"} <= set(names):
         return D4RL
+    if minari:
+        return Minari
     raise _no_format(path, f"HDF5 with {listed(names)}" if names else "an empty HDF5 file")
 
 

@@ -37,6 +37,19 @@ def robomimic(path: Path) -> Path:
     return path
 
 
+def minari(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file.attrs["action_space"] = '{"type": "Box", "shape": [2], "low": [-1, -1], "high": [1, 1]}'
+        for key in ("episode_0", "episode_1"):
+            file[f"{key}/observations/goal"] = np.ones((7, 2))
+            file[f"{key}/observations/inner/arm"] = np.ones((7, 3))
+            file[f"{key}/actions"] = np.ones((6, 2))
+            file[f"{key}/rewards"] = np.ones(6)
+            file[f"{key}/terminations"] = np.arange(6) == 5
+            file[f"{key}/infos/success"] = np.zeros(7, bool)
+    return path
+
+
 def refused(path: Path) -> str:
     """The message with which a source is refused: one line that begins with its path."""
     with pytest.raises(InputError) as error:
@@ -51,6 +64,7 @@ def test_content_decides_not_the_name(tmp_path):
     assert detect(d4rl(tmp_path / "a.npz").rename(tmp_path / "b.hdf5")).format == "D4RL"
     assert detect(d4rl(tmp_path / "c.hdf5").rename(tmp_path / "d.npz")).format == "D4RL"
     assert detect(robomimic(tmp_path / "e.hdf5").rename(tmp_path / "e")).format == "robomimic HDF5"
+    assert detect(minari(tmp_path / "f.hdf5").rename(tmp_path / "f")).format == "Minari HDF5"
 
 
 def test_the_real_files_are_told_apart(data):
@@ -95,7 +109,7 @@ def test_an_image_size_must_be_positive(tmp_path):
         open_source(robomimic(tmp_path / "a.hdf5"), image_size=(0, 84))
 
 
-@pytest.mark.parametrize("make", [d4rl, robomimic])
+@pytest.mark.parametrize("make", [d4rl, robomimic, minari])
 def test_a_cut_hdf5_is_refused_wherever_it_was_cut(tmp_path, make):
     whole = make(tmp_path / "whole.hdf5").read_bytes()
     path = tmp_path / "cut.hdf5"
@@ -146,7 +160,7 @@ def test_a_flipped_bit_in_an_npz_never_changes_a_number(tmp_path):
     assert caught > 400
 
 
-@pytest.mark.parametrize("make", [d4rl, robomimic])
+@pytest.mark.parametrize("make", [d4rl, robomimic, minari])
 def test_a_flipped_bit_in_an_hdf5_is_never_a_traceback(tmp_path, make):
     """Without checksums a number may change, but whatever cannot be read is told in one line."""
     raw = make(tmp_path / "whole.hdf5").read_bytes()
