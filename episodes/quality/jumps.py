@@ -56,7 +56,8 @@ class Jumps:
             return
         before, after = rows.state[:-1].astype(np.float64), rows.state[1:].astype(np.float64)
         size = np.abs(after - before)
-        turns = far & (np.abs(size - TURN) <= SAME * TURN) & ~self._periodic
+        within = self._extent.state_range <= (1 + SAME) * TURN
+        turns = far & (np.abs(size - TURN) <= SAME * TURN) & within & ~self._periodic
         # One number may happen to jump to minus itself; of a quaternion at least two do so at once.
         signs = far & ~turns & (np.abs(after + before) <= SAME * size)
         signs &= signs.sum(1, keepdims=True) >= 2

@@ -61,6 +61,14 @@ def test_two_cameras_that_look_alike_are_not_called_swapped(log, tmp_path):
     assert looked(alike, tmp_path / "store").findings() == []
 
 
+def test_cameras_that_differ_by_no_more_than_the_light_are_not_called_swapped(log, tmp_path):
+    for number, episode in enumerate(log):
+        light = 0 if number == 3 else 8
+        frames = np.clip(episode.images["front"].astype(int) + light, 0, 255).astype(np.uint8)
+        log[number] = with_frames(episode, "wrist", frames)
+    assert looked(log, tmp_path / "store").findings() == []
+
+
 def test_three_episodes_are_too_few_to_say_what_is_usual(log, tmp_path):
     log[0] = other_view(log[0], np.random.default_rng(0))
     assert looked(log[:3], tmp_path / "three").findings() == []

@@ -11,7 +11,12 @@ from episodes.quality.rows import Rows
 from episodes.quality.survey import survey
 from tests.episodes.quality.logs import BLIND, clean_log, rows_of
 
-RNG = np.random.default_rng(0)
+RNG = np.random.Generator(np.random.PCG64(0))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order() -> None:
+    RNG.bit_generator.state = np.random.PCG64(0).state
 
 
 def rows(state: np.ndarray, action: np.ndarray, episode: int = 0) -> Rows:
@@ -76,6 +81,20 @@ def test_an_end_that_no_contract_says_is_told_too():
     assert one.kind == "saturated" and "a0 at its largest value, 0.7, in" in one.words
 
 
+def test_a_hand_that_is_held_at_one_place_is_not_cut_off():
+    """It gets there once and stays, and other episodes go on."""
+    log = [rows(noise(101, 1), noise(100, 1), episode) for episode in range(6)]
+    log[2].action[:] = np.minimum(np.linspace(-0.9, 0.9, 100), 0.3)[:, None]
+    assert found(plain(1), *log) == []
+
+
+def test_actions_that_come_back_to_their_ends_in_every_episode_are_not_cut_off():
+    """Each episode has its own few levels, as a joystick with steps has."""
+    levels = [(-0.9, -0.3, 0.2, 0.8), (-0.7, -0.1, 0.5, 0.9), (-0.5, 0.0, 0.1, 0.4), (-0.8, -0.2, 0.3, 0.6)]
+    log = [rows(noise(101, 1), RNG.choice(each, (100, 1)), episode) for episode, each in enumerate(levels)]
+    assert {each.kind for each in found(plain(1), *log)} <= {"saturated"}
+
+
 def test_what_all_episodes_end_at_is_not_cut_off():
     """A hand that closes until its end in some episodes and hardly at all in others."""
     log = [
@@ -128,6 +147,20 @@ def test_a_sensor_that_is_slower_than_the_log_is_no_fault():
     assert found(plain(3), *log) == []
 
 
+def test_of_an_entry_that_mostly_rests_a_longer_rest_is_no_fault():
+    """It changes in every ninth step; in one episode it is left alone for half of it."""
+    log = [rows(np.c_[noise(90, 2), np.repeat(noise(10), 9)], noise(89, 1), episode) for episode in range(6)]
+    log[4].state[20:70, 2] = 0.5
+    assert found(plain(3), *log) == []
+
+
+def test_half_of_the_others_must_move_and_the_still_one_is_none_of_them():
+    log = [rows(noise(80, 3), noise(79, 1), episode) for episode in range(6)]
+    log[3].state[20:41, 1] = 0.5
+    log[3].state[15:28, 2], log[3].state[30:44, 2] = 0.1, 0.2  # rests in between, in two parts
+    assert {(each.kind, each.episode) for each in found(plain(3), *log)} == {("frozen state", 3)}
+
+
 @pytest.mark.parametrize(("steps", "is_fault"), [(9, False), (10, True)])
 def test_standing_still_is_a_fault_from_ten_steps_on(steps, is_fault):
     log = [rows(noise(80, 3), noise(79, 1), episode) for episode in range(5)]
@@ -135,6 +168,18 @@ def test_standing_still_is_a_fault_from_ten_steps_on(steps, is_fault):
     assert [(each.kind, each.episode) for each in found(plain(3), *log)] == [("frozen state", 3)] * is_fault
     fast = replace(plain(3), rate=40.0)  # half a second is 20 steps
     assert found(fast, *log) == []
+
+
+# Duplicates ------------------------------------------------------------------------------------------------------
+
+
+def test_only_all_states_and_all_actions_make_a_duplicate():
+    """Not a way that begins and ends at the same places, and not the same way by other actions."""
+    state, action = noise(60, 2), noise(59, 1)
+    detour, other = state.copy(), action.copy()
+    detour[30], other[30] = 0.5, 0.5
+    log = [rows(state, action, 0), rows(detour, action, 1), rows(state, other, 2), rows(state, action, 3)]
+    assert [(each.kind, each.episode) for each in found(plain(2), *log)] == [("duplicate", 3)]
 
 
 # Jumps -----------------------------------------------------------------------------------------------------------
@@ -146,12 +191,19 @@ def wandering(entries: int, steps: int = 300) -> np.ndarray:
 
 def test_an_angle_that_turns_over_is_told_of_the_store_and_a_periodic_one_is_none():
     state = wandering(2)
-    state[100:200, 1] += 2 * np.pi
+    state[:, 1] = np.angle(np.exp(1j * (0.05 * np.arange(301) + state[:, 1])))
     contract = plain(2)
     (one,) = found(contract, rows(state, noise(300, 1)))
     assert (one.kind, one.episode) == ("turns over", None) and "s1 jump by 2 pi" in one.words
     periodic = replace(contract, state=(StateEntry("s0"), StateEntry("s1", "rad", periodic=True)))
     assert found(periodic, rows(state, noise(300, 1))) == []
+
+
+def test_a_jump_by_two_pi_of_what_goes_farther_than_a_turn_is_a_jump():
+    state = wandering(2)
+    state[100:200, 1] += 2 * np.pi
+    state[250:, 1] = np.linspace(0, 9, 51)
+    assert {each.kind for each in found(plain(2), rows(state, noise(300, 1)))} == {"jump"}
 
 
 def test_a_quaternion_may_change_sign():
@@ -177,10 +229,27 @@ def test_a_jump_says_where_and_how_far():
 
 def test_an_object_that_is_hit_now_and_then_does_not_jump():
     """Mostly it creeps by next to nothing: what it does when it is hit is the usual change."""
-    state = wandering(2)
-    state[:, 1] = 1e-9 * np.arange(301)
-    state[:, 1] += np.cumsum(np.where(RNG.random(301) < 0.2, RNG.uniform(0, 0.02, 301), 0))
-    assert found(plain(2), rows(state, noise(300, 1))) == []
+    state = wandering(2, 10_000)
+    state[:, 1] = 1e-9 * np.arange(10_001)
+    hits = np.zeros(10_001)
+    hits[50::125] = RNG.uniform(0.01, 0.02, 80)  # fewer than 1 in 100 of all changes
+    state[:, 1] += np.cumsum(hits) - 0.5
+    assert found(plain(2), rows(state, noise(10_000, 1))) == []
+
+
+def test_one_number_that_becomes_its_opposite_jumps():
+    state = wandering(2) + 5
+    state[100:, 1] *= -1
+    assert [(each.kind, each.where) for each in found(plain(2), rows(state, noise(300, 1)))] == [("jump", "s1")]
+
+
+def test_what_is_moved_while_frames_are_missing_is_no_jump():
+    state = np.stack([0.01 * np.arange(301), np.sin(0.02 * np.arange(301))], axis=1)
+    keep = np.r_[0:100, 140:301]
+    before = rows(state[keep], noise(len(keep) - 1, 1))
+    log = [replace(before, observation_time=keep * 50_000_000 + 7)]
+    assert {each.kind for each in found(plain(2), *log) if each.episode is not None} == {"gap"}
+    assert {each.kind for each in found(plain(2), before) if each.episode is not None} == {"jump"}
 
 
 def test_too_few_changes_say_nothing():
