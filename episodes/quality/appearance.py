@@ -20,7 +20,7 @@ BATCH_BYTES = 32 * 2**20
 THUMBNAIL = 8
 """Side of the picture [px] that a frame is averaged to, to compare how cameras look."""
 BLANK = 1.0
-"""Standard deviation over a frame [of 255] below which it shows nothing."""
+"""Standard deviation of each colour over a frame [of 255] below which it shows nothing."""
 BLANK_SHARE = 0.05
 """Share of an episode's frames that may be blank."""
 MOVING = 0.5
@@ -101,7 +101,7 @@ class Appearance:
             )
             for frame in frames:
                 total += cv2.resize(frame, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-                blank += bool(frame.std() < BLANK)
+                blank += bool(frame.std((0, 1)).max() < BLANK)
                 if last is not None:
                     same.append(np.array_equal(frame, last))
                 last = frame

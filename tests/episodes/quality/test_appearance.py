@@ -63,10 +63,19 @@ def test_two_cameras_that_look_alike_are_not_called_swapped(log, tmp_path):
 
 def test_cameras_that_differ_by_no_more_than_the_light_are_not_called_swapped(log, tmp_path):
     for number, episode in enumerate(log):
-        light = 0 if number == 3 else 8
+        light = 0 if number == 3 else 15
         frames = np.clip(episode.images["front"].astype(int) + light, 0, 255).astype(np.uint8)
         log[number] = with_frames(episode, "wrist", frames)
     assert looked(log, tmp_path / "store").findings() == []
+
+
+@pytest.mark.parametrize(("share", "is_fault"), [(0.02, False), (0.2, True)])
+def test_a_blue_screen_shows_nothing(log, tmp_path, share, is_fault):
+    frames = log[1].images["front"].copy()
+    frames[: int(share * len(frames))] = (0, 0, 255)
+    log[1] = with_frames(log[1], "front", frames)
+    found = looked(log, tmp_path / "store").findings()
+    assert [(each.kind, each.episode) for each in found] == [("blank camera", 1)] * is_fault
 
 
 def test_three_episodes_are_too_few_to_say_what_is_usual(log, tmp_path):

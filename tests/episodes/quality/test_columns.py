@@ -230,7 +230,7 @@ def test_a_jump_says_where_and_how_far():
 def test_an_object_that_is_hit_now_and_then_does_not_jump():
     """Mostly it creeps by next to nothing: what it does when it is hit is the usual change."""
     state = wandering(2, 10_000)
-    state[:, 1] = 1e-9 * np.arange(10_001)
+    state[:, 1] = 3e-7 * (np.arange(10_001) % 2)
     hits = np.zeros(10_001)
     hits[50::125] = RNG.uniform(0.01, 0.02, 80)  # fewer than 1 in 100 of all changes
     state[:, 1] += np.cumsum(hits) - 0.5
