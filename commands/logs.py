@@ -31,7 +31,8 @@ def add(command: Add) -> None:
         "--return-range",
         type=return_range,
         metavar="LOW:HIGH",
-        help="returns of a poor policy and of an expert, which TQ is relative to (default: its worst and best episode)",
+        help="returns of a poor policy and an expert, which TQ is relative to (default: its worst and best episode); "
+        "--return-range=LOW:HIGH where LOW is negative",
     )
 
     sub = command("collect", _collect, "Record episodes in simulation.")
