@@ -28,10 +28,15 @@ def data_uri(media_type: str, content: bytes) -> str:
 
 def picture(image: np.ndarray, side: int, quality: int = 82) -> str:
     """A frame, shape (H, W, 3) uint8 RGB, as the address of a JPEG with sides of at most `side` pixels."""
+    return data_uri("image/jpeg", jpeg(image, side, quality))
+
+
+def jpeg(image: np.ndarray, side: int, quality: int = 82) -> bytes:
+    """A frame, shape (H, W, 3) uint8 RGB, as a JPEG with sides of at most `side` pixels."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     if scale < 1:
         size = max(round(width * scale), 1), max(round(height * scale), 1)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return data_uri("image/jpeg", encoded.tobytes())
+    return encoded.tobytes()

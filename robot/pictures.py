@@ -18,13 +18,23 @@ def picture_from(message: Any, camera: CameraTopic) -> np.ndarray:
     Raises:
         ValueError: for what is no picture, an encoding that is not known, or data that is cut short.
     """
+    size = Camera(camera.name, camera.height, camera.width)
+    return np.ascontiguousarray(resized(cropped_picture(message, camera)[None], size)[0])
+
+
+def cropped_picture(message: Any, camera: CameraTopic) -> np.ndarray:
+    """The picture in an Image or CompressedImage, cropped, at the size that it came with: shape (H, W, 3), uint8.
+
+    Raises:
+        ValueError: as `picture_from`.
+    """
     try:
-        return _picture(message, camera)
+        return _cropped(message, camera)
     except (AttributeError, cv2.error) as error:
         raise ValueError(f"no picture: {' '.join(str(error).split())}") from None
 
 
-def _picture(message: Any, camera: CameraTopic) -> np.ndarray:
+def _cropped(message: Any, camera: CameraTopic) -> np.ndarray:
     if camera.type == "sensor_msgs/msg/CompressedImage":
         data = np.frombuffer(bytes(message.data), np.uint8)
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
@@ -38,8 +48,7 @@ def _picture(message: Any, camera: CameraTopic) -> np.ndarray:
         if top + height > picture.shape[0] or left + width > picture.shape[1]:
             raise ValueError(f"crop {list(camera.crop)} does not fit into {picture.shape[0]}x{picture.shape[1]}")
         picture = picture[top : top + height, left : left + width]
-    size = Camera(camera.name, camera.height, camera.width)
-    return np.ascontiguousarray(resized(np.ascontiguousarray(picture)[None], size)[0])
+    return np.ascontiguousarray(picture)
 
 
 def _raw(message: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot.contract import CameraTopic
-from robot.pictures import picture_from
+from robot.pictures import cropped_picture, picture_from
 
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
@@ -43,6 +43,14 @@ def test_colours_come_out_as_rgb(rgb: np.ndarray, encoding: str, channels: list[
     np.testing.assert_array_equal(found, rgb)
     assert found.dtype == np.uint8
     assert found.flags.c_contiguous
+
+
+def test_for_who_looks_it_is_cropped_and_stays_as_large_as_it_came(rgb: np.ndarray) -> None:
+    message = image(rgb[:, :, ::-1], "bgr8", 2)
+    np.testing.assert_array_equal(cropped_picture(message, camera(2, 2)), rgb)
+    np.testing.assert_array_equal(cropped_picture(message, camera(2, 2, crop=(1, 2, 3, 4))), rgb[1:4, 2:6])
+    with pytest.raises(ValueError, match="no picture"):
+        cropped_picture(SimpleNamespace(), camera())
 
 
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
