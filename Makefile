@@ -32,7 +32,7 @@ apt_install = if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 extras = if [ -z "$$AMENT_PREFIX_PATH" ] && [ "$$(uname -sm)" = "Linux x86_64" ]; then echo encoders,ros,dev; \
 	else echo encoders,dev; fi
 
-.PHONY: help setup libraries demo test lint clean
+.PHONY: help setup libraries browser demo test lint clean
 
 help:
 	@echo "make demo    set up, then go from logs to an improving policy in simulation; ends with a report"
@@ -44,7 +44,7 @@ help:
 demo: setup
 	@$(BIN)/firsthand demo $(ARGS)
 
-test: setup
+test: setup browser
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 2 $(ARGS)
 
 lint: setup
@@ -65,6 +65,11 @@ libraries:
 		lacking=$$(missing); \
 		test -z "$$lacking" || { echo "firsthand: still lacking $$lacking" >&2; exit 1; }; \
 	fi
+
+# The monitor's page is tested in a real browser. Where there is none and this is not ours to change, those tests skip.
+browser:
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	packages=chromium; ( $(apt_install) ) || echo "firsthand: no chromium: the tests of the monitor's page skip" >&2
 
 # An environment keeps the path it was made at: in a moved or copied tree it is made again.
 ifneq ($(file < $(READY)),$(CURDIR))

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,11 @@ def add(command: Add) -> None:
     sub = command("up", _up, "Start a set of nodes: sim, record, deploy or finetune. Ends all of them with Ctrl-C.")
     sub.add_argument("kind", metavar="sim|record|deploy|finetune")
     sub.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="as `ros2 launch` has them; `list` shows them")
+
+    sub = command("monitor", _monitor, "One web page on this machine: what the robot sees, does, learns; and a stop.")
+    sub.add_argument("--namespace", default="", help="of the robot's topics and services")
+    sub.add_argument("--contract", type=Path, metavar="FILE", help="left out, the nodes that are up say which")
+    sub.add_argument("--port", type=_port, default=8123, help="0 takes one that is free (default: 8123)")
 
 
 def _contract(options: argparse.Namespace) -> Result:
@@ -116,3 +122,22 @@ def _up(options: argparse.Namespace) -> Result:
         given |= parse_settings([word.replace(":=", "=", 1)])
     up(options.kind, given, lambda line: print(line, file=sys.stderr, flush=True))
     return {}, ""
+
+
+def _monitor(options: argparse.Namespace) -> Result:
+    from robot.ros import require_ros
+
+    require_ros()
+    from robot.monitor.run import monitor
+
+    def say(url: str) -> None:
+        print(json.dumps({"url": url}) if options.json else f"{url}  (Ctrl-C ends it; the robot goes on)", flush=True)
+
+    monitor(options.namespace, options.contract, options.port, say)
+    raise SystemExit(0)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a port, a whole number from 0 to 65535")
+    return int(text)

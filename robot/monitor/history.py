@@ -1,5 +1,6 @@
 """What became of the episodes since somebody began to listen, and which policies acted in them."""
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ class History:
 
     def __init__(self) -> None:
         self.episodes: deque[Told] = deque(maxlen=EPISODES)
+        self._ticks: dict[int, bool] = {}
+        """Of the current episode's steps [ns], and whether what was sent was not what was proposed."""
         self.acting = self.ready = self.learned = ""
         """Policies as 16 hexadecimal digits: that acted last, that the next episode begins with, and the learner's
         newest; empty where nobody told."""
@@ -77,8 +80,10 @@ class History:
             number = 1 if current is None else current.number + 1
             # Who comes late does not know when it began, unless it is still under way: that is said again and again.
             self.episodes.append(Told(number, state, state.stamp if state.running else 0))
+            self._ticks = {}
         else:
             current.state = state
+            self._count(current)
 
     def on_step(self, step: ActorStep) -> None:
         if step.action is None:
@@ -87,13 +92,15 @@ class History:
             self.acting = hexadecimal(step.policy)
         current = self._named(step.episode)
         if current is not None:
-            current.steps += 1
+            self._ticks.setdefault(step.tick, False)
             current.policy = step.policy or current.policy
+            self._count(current)
 
     def on_sent(self, sent: Sent) -> None:
         current = self._named(sent.episode)
         if current is not None and sent.verdict == Verdict.CLAMPED:
-            current.changed += 1
+            self._ticks[sent.tick] = True
+            self._count(current)
 
     def on_outcome(self, outcome: Outcome) -> None:
         """What is known of the task after a step. The last one of an episode may come after the news of its end."""
@@ -117,6 +124,12 @@ class History:
             if policy:
                 found.setdefault(policy, _policy(None))
         return [{"policy": policy} | one for policy, one in list(found.items())[-POLICIES:]]
+
+    def _count(self, current: Told) -> None:
+        """A step at an episode's end is not of it any more: it may be what ended it."""
+        end = math.inf if current.state.running else current.state.stamp
+        counted = [changed for tick, changed in self._ticks.items() if tick < end]
+        current.steps, current.changed = len(counted), sum(counted)
 
     def _named(self, name: str) -> Told | None:
         current = self.current

@@ -152,6 +152,11 @@ def test_an_episode_is_told_from_its_beginning_to_its_success() -> None:
     }
     history.on_episode(EpisodeState("e-1", False, 20, "lift", True, True, "success"))
     assert (told.success, told.state.reason) == (True, "success")
+    assert (told.steps, told.changed) == (2, 1)
+    history.on_step(step(19, policy=5))
+    history.on_sent(sent(19, 2))
+    history.on_step(step(20, policy=5))
+    assert (told.steps, told.changed) == (3, 2), "one that came late, and none from its end on"
     history.on_episode(EpisodeState("e-2", True, 30))
     assert [one.number for one in history.episodes] == [1, 2]
 
@@ -172,6 +177,17 @@ def test_success_that_nobody_said_at_the_end_is_what_was_told_of_the_steps_even_
     said = EpisodeState("e-1", False, 20, terminated=True, success=False)
     history.on_episode(said)
     assert told.success is False, "whoever ended it knows better"
+
+
+def test_the_step_that_ended_an_episode_is_not_of_it() -> None:
+    history = History()
+    history.on_episode(EpisodeState("e-1", True, 10))
+    for tick in (11, 12, 13):
+        history.on_step(step(tick))
+        history.on_sent(sent(tick, 2))
+    history.on_episode(EpisodeState("e-1", False, 13, reason="time limit"))
+    (told,) = history.episodes
+    assert (told.steps, told.changed) == (2, 2)
 
 
 def test_who_comes_late_shows_the_last_episode_and_guesses_nothing() -> None:
