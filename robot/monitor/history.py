@@ -1,6 +1,5 @@
 """What became of the episodes since somebody began to listen, and which policies acted in them."""
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from robot.reports import ActorStep, EpisodeState, Outcome, Sent
 
 EPISODES = 1000
 """That are kept."""
+RECENT = 100
+"""Steps that may have come before the news that their episode was over already."""
 POLICIES = 8
 """Of the newest versions, how many are told."""
 
@@ -61,8 +62,9 @@ class History:
 
     def __init__(self) -> None:
         self.episodes: deque[Told] = deque(maxlen=EPISODES)
-        self._ticks: dict[int, bool] = {}
-        """Of the current episode's steps [ns], and whether what was sent was not what was proposed."""
+        self._stepped: deque[int] = deque(maxlen=RECENT)
+        self._changed: deque[int] = deque(maxlen=RECENT)
+        """Ticks of the newest steps and changed commands that were counted [ns]."""
         self.acting = self.ready = self.learned = ""
         """Policies as 16 hexadecimal digits: that acted last, that the next episode begins with, and the learner's
         newest; empty where nobody told."""
@@ -80,10 +82,15 @@ class History:
             number = 1 if current is None else current.number + 1
             # Who comes late does not know when it began, unless it is still under way: that is said again and again.
             self.episodes.append(Told(number, state, state.stamp if state.running else 0))
-            self._ticks = {}
+            self._stepped.clear()
+            self._changed.clear()
         else:
+            ends = current.state.running and not state.running
             current.state = state
-            self._count(current)
+            if ends:
+                # A step at its end is not of it any more: it may be what ended it.
+                current.steps -= sum(not _within(state, tick) for tick in self._stepped)
+                current.changed -= sum(not _within(state, tick) for tick in self._changed)
 
     def on_step(self, step: ActorStep) -> None:
         if step.action is None:
@@ -92,15 +99,16 @@ class History:
             self.acting = hexadecimal(step.policy)
         current = self._named(step.episode)
         if current is not None:
-            self._ticks.setdefault(step.tick, False)
             current.policy = step.policy or current.policy
-            self._count(current)
+            if _within(current.state, step.tick):
+                current.steps += 1
+                self._stepped.append(step.tick)
 
     def on_sent(self, sent: Sent) -> None:
         current = self._named(sent.episode)
-        if current is not None and sent.verdict == Verdict.CLAMPED:
-            self._ticks[sent.tick] = True
-            self._count(current)
+        if current is not None and sent.verdict == Verdict.CLAMPED and _within(current.state, sent.tick):
+            current.changed += 1
+            self._changed.append(sent.tick)
 
     def on_outcome(self, outcome: Outcome) -> None:
         """What is known of the task after a step. The last one of an episode may come after the news of its end."""
@@ -125,15 +133,14 @@ class History:
                 found.setdefault(policy, _policy(None))
         return [{"policy": policy} | one for policy, one in list(found.items())[-POLICIES:]]
 
-    def _count(self, current: Told) -> None:
-        """A step at an episode's end is not of it any more: it may be what ended it."""
-        end = math.inf if current.state.running else current.state.stamp
-        counted = [changed for tick, changed in self._ticks.items() if tick < end]
-        current.steps, current.changed = len(counted), sum(counted)
-
     def _named(self, name: str) -> Told | None:
         current = self.current
         return current if current is not None and name and current.state.episode == name else None
+
+
+def _within(state: EpisodeState, tick: int) -> bool:
+    """Whether a step is before the end of its episode, where that is known."""
+    return state.running or tick < state.stamp
 
 
 def _policy(first: int | None) -> dict[str, Any]:
