@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rclpy.utilities import get_rmw_implementation_identifier
+
 from robot.contract import read_robot_contract
-from robot.monitor.listening import Listener, read_picture
+from robot.monitor.listening import TRANSPORTS, Listener, read_picture
 from robot.monitor.serving import Server, Site
 from robot.monitor.views import Views
 from robot.monitor.watch import Watch
 
 FINDING = 10.0
 """Longest time that nodes are looked for, which say where the contract is [s]."""
+RANGE, PROFILES = "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_DEFAULT_PROFILES_FILE"
 NICE = 5
 """How much this process stands back behind those that move the robot."""
 
@@ -57,7 +60,7 @@ def monitor(namespace: str, contract: Path | None, port: int, say: Callable[[str
     with contextlib.suppress(OSError):
         os.nice(NICE)
     try:
-        with monitoring(namespace, contract, port) as url:
+        with _by_loopback(), monitoring(namespace, contract, port) as url:
             say(url)
             while True:
                 time.sleep(1.0)
@@ -65,6 +68,26 @@ def monitor(namespace: str, contract: Path | None, port: int, say: Callable[[str
         return
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _by_loopback() -> Iterator[None]:
+    """Hear this machine's nodes over its sockets, where ROS 2 is told to stay on this machine.
+
+    rmw_fastrtps shares memory then, whatever else it is told, and who shares memory can hold up the others. Fast DDS
+    reads such a profile once in a process: this is for a program, before anything else of ROS 2.
+    """
+    local = os.environ.get(RANGE) == "LOCALHOST"
+    said = PROFILES in os.environ or TRANSPORTS in os.environ
+    if not local or said or not get_rmw_implementation_identifier().startswith("rmw_fastrtps"):
+        yield
+        return
+    os.environ |= {RANGE: "SYSTEM_DEFAULT", PROFILES: str(Path(__file__).with_name("loopback.xml"))}
+    try:
+        yield
+    finally:
+        os.environ[RANGE] = "LOCALHOST"
+        del os.environ[PROFILES]
 
 
 def _interrupt(*_: object) -> None:
