@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -90,6 +90,9 @@ def _keys_beside(cls: Any, location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         if isinstance(part, str) and dataclasses.is_dataclass(cls):
             cls = get_type_hints(cls).get(part)
+            if get_origin(cls) is dict:
+                # What comes next is one of the mapping's own keys.
+                continue
         # Of `tuple[X, ...]`, `X | None` and the like, the dataclass inside is the one that has keys.
         cls = next((inner for inner in get_args(cls) if dataclasses.is_dataclass(inner)), cls)
     return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
