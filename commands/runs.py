@@ -207,7 +207,18 @@ def _evaluate(options: argparse.Namespace) -> Result:
     row = row_of(str(options.run), summary)
     return {key: value for key, value in summary.items() if key != "per_episode"}, (
         f"{row.who} in {row.task}: {row.episodes} episodes, success {row.success}, "
-        f"largest reward {row.best_reward}, return {row.returns}, length {row.length}"
+        f"largest reward {row.best_reward}, return {row.returns}, length {row.length}{_violated(summary)}"
+    )
+
+
+def _violated(summary: dict[str, Any]) -> str:
+    """What an evaluation says of the task's constraints, where it has any."""
+    if summary["violated_rate"] is None:
+        return ""
+    low, high = summary["violated_interval"]
+    return (
+        f", violations in {summary['violated_rate']:.2f} [{low:.2f}, {high:.2f}] of the episodes, "
+        f"{summary['violation_mean']:.1f} steps each on average"
     )
 
 

@@ -32,6 +32,8 @@ class Evaluation:
     """Shape (N,): the largest raw reward; on Push-T the maximum coverage."""
     lengths: np.ndarray
     """Shape (N,): steps."""
+    violations: np.ndarray | None = None
+    """Shape (N,): steps that led into what the task says must never happen; None where it says nothing."""
 
     def summary(self) -> dict[str, Any]:
         """The numbers that `firsthand evaluate --json` prints."""
@@ -48,12 +50,24 @@ class Evaluation:
             "best_reward_mean": float(self.best_reward.mean()),
             "best_reward_interval": list(mean_interval(self.best_reward)),
             "length_mean": float(self.lengths.mean()),
+            **self._violated(),
             "per_episode": {
                 "success": self.success.tolist() if succeeds else None,
                 "return": self.returns.tolist(),
                 "best_reward": self.best_reward.tolist(),
                 "length": self.lengths.tolist(),
+                "violations": None if self.violations is None else self.violations.tolist(),
             },
+        }
+
+    def _violated(self) -> dict[str, Any]:
+        if self.violations is None:
+            return {"violation_mean": None, "violated_rate": None, "violated_interval": None}
+        count, violated = len(self.violations), int((self.violations > 0).sum())
+        return {
+            "violation_mean": float(self.violations.mean()),
+            "violated_rate": violated / count,
+            "violated_interval": list(rate_interval(violated, count)),
         }
 
 
@@ -105,12 +119,14 @@ def evaluate(
         outcomes.append(_outcome(episode))
         if frames is not None and on_video is not None:
             on_video(number, frames)
-    success, returns, best, lengths = (np.array(column, np.float64) for column in zip(*outcomes, strict=True))
-    return Evaluation(task.name, seed, success, returns, best, lengths)
+    success, returns, best, lengths, violations = (np.array(c, np.float64) for c in zip(*outcomes, strict=True))
+    told = None if np.isnan(violations).any() else violations
+    return Evaluation(task.name, seed, success, returns, best, lengths, told)
 
 
-def _outcome(episode: Episode) -> tuple[float, float, float, float]:
+def _outcome(episode: Episode) -> tuple[float, float, float, float, float]:
     reward = episode.reward
     assert reward is not None
     success = np.nan if episode.success is None else float(episode.success.max())
-    return success, float(reward.sum()), float(reward.max()), float(episode.steps)
+    violations = np.nan if episode.cost is None else float((episode.cost > 0).sum())
+    return success, float(reward.sum()), float(reward.max()), float(episode.steps), violations

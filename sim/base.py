@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from episodes.constraints import Constraints
 from episodes.contract import Contract
 from episodes.errors import InputError
 from sim.gaps import Gap
@@ -38,6 +39,8 @@ class Task(gymnasium.Env[Any, np.ndarray]):
     terminates_on_success = False
     has_success = True
     """Whether the task can succeed at all: running faster cannot."""
+    constraints: Constraints | None = None
+    """What must never happen, where the task says so; `info["cost"]` is then 1 for a step that led into it, else 0."""
     hold = 1
     """Steps in a row that success has to last before it ends an episode: who records a robot stops a little late."""
 
@@ -99,7 +102,11 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         truncated = not terminated and self._steps >= self.horizon
         if terminated or truncated:
             self._steps = None
-        return self._observe(), float(reward), terminated, truncated, {"success": bool(success), **extra}
+        info = {"success": bool(success), **extra}
+        if self.constraints is not None:
+            # As with the reward, of the true state: a noisy sensor's is not where the robot is.
+            info["cost"] = float(self.constraints.h(self._state()[None], self.contract.state_names)[0] > 0)
+        return self._observe(), float(reward), terminated, truncated, info
 
     def clip(self, action: np.ndarray) -> np.ndarray:
         """The action as it is sent: float32, shape (A,), inside the contract's limits.

@@ -1,4 +1,4 @@
-"""Who acts in a simulated task: at random, or a script that lifts the cube as well or as badly as it is told to."""
+"""Who acts in a simulated task: at random, or a script that does Lift or the point robot as well as it is told to."""
 
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ from episodes.episode import Source
 from episodes.errors import InputError, unknown
 from sim.base import Observation, Task
 from sim.linear_quadratic import LinearQuadraticTask, ScriptedLinearQuadratic
+from sim.point_robot import DISCS, GOAL, MAX_ACCELERATION, MAX_SPEED, RATE, PointRobotTask
 from sim.two_qualities import ScriptedTwoQualities, TwoQualitiesTask
 
 
@@ -62,8 +63,7 @@ class ScriptedLift:
     """Time that the fingers are given to close [s]."""
 
     def __init__(self, task: Task, quality: float = 1.0):
-        if not 0 <= quality <= 1:
-            raise InputError(f"quality must be in [0, 1], got {quality}")
+        check_quality(quality)
         self._contract = task.contract
         _need_lift(task.contract, task.name)
         self.quality = float(quality)
@@ -131,13 +131,92 @@ class ScriptedLift:
         return eef + np.array([0.0, 0.0, 0.1]), 1.0
 
 
+class ScriptedPoint:
+    """Goes to the goal around the discs, as a hand on a joystick would.
+
+    At its best it looks ahead by as far as it needs to stop, and swerves. Below, it does what people do: it looks too
+    late and not far enough, strays to other places first, and now and then holds the stick at full deflection for a
+    while, wherever that leads. How much of this there is in an episode is drawn from the episode's seed.
+    """
+
+    source = Source.SCRIPTED
+
+    SPEED = 0.5
+    """That it likes to go at, at its best [m/s]."""
+    MARGIN = 0.12
+    """That it likes to keep from a disc, at its best [m]."""
+
+    def __init__(self, task: Task, quality: float = 1.0):
+        check_quality(quality)
+        self.quality = float(quality)
+        self._centers, self._radii = np.array(DISCS)[:, :2], np.array(DISCS)[:, 2]
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self._rng = rng = np.random.default_rng([seed, 7])
+        lapse = 1.0 - self.quality
+        self._speed = self.SPEED + lapse * rng.uniform(0, MAX_SPEED - self.SPEED)
+        # Of the room that it needs, how much it looks at; where careless, it does not look at all.
+        self._care = max(0.0, 1.0 - lapse * rng.uniform(0, 1.5))
+        self._strays = [rng.uniform(-0.9, 0.9, 2) for _ in range(rng.poisson(1.5 * lapse))]
+        # Slips per second.
+        self._slip_rate = 0.6 * lapse
+        self._slip, self._left = np.zeros(2), 0
+
+    def act(self, observation: Observation) -> np.ndarray:
+        state = observation["state"].astype(np.float64)
+        position, speed = state[:2], state[2:]
+        if self._strays and np.linalg.norm(self._strays[0] - position) < 0.2:
+            self._strays.pop(0)
+        if not self._left and self._rng.random() < self._slip_rate / RATE:
+            self._left = int(self._rng.uniform(0.3, 1.5) * RATE)
+            self._slip = self._rng.choice([-1.0, 0.0, 1.0], 2) * MAX_ACCELERATION
+        if self._left:
+            self._left -= 1
+            wanted = self._slip
+        else:
+            target = self._strays[0] if self._strays else np.array(GOAL)
+            wanted = 3.0 * (self._velocity(position, speed, target) - speed)
+        tremor = self._rng.normal(0.0, 0.1 * (1.0 - self.quality), 2)
+        return np.clip(wanted + tremor, -MAX_ACCELERATION, MAX_ACCELERATION).astype(np.float32)
+
+    def _velocity(self, position: np.ndarray, speed: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Where it wants to go [m/s]: towards the target, along the discs that are in the way."""
+        way = target - position
+        distance = max(float(np.linalg.norm(way)), 1e-6)
+        wanted = way / distance * min(self._speed, np.sqrt(2 * 0.7 * MAX_ACCELERATION * distance))
+        away = position - self._centers
+        gap = np.linalg.norm(away, axis=1) - self._radii
+        outward = away / np.linalg.norm(away, axis=1)[:, None]
+        closing = np.maximum(-(speed @ outward.T), 0)
+        room = self._care * (self.MARGIN + closing**2 / MAX_ACCELERATION)
+        for i in np.flatnonzero((gap < room) & (room > 0)):
+            inward = -float(wanted @ outward[i])
+            if inward > 0:
+                # Along the disc's edge instead, to the side that the target is on.
+                along = np.array([-outward[i][1], outward[i][0]])
+                along *= 1.0 if along @ way >= 0 else -1.0
+                wanted = along * self._speed + outward[i] * 0.5 * self._speed * (1 - gap[i] / room[i])
+        return wanted
+
+
+def check_quality(quality: float) -> None:
+    """Raise an InputError unless it is a fraction."""
+    if not 0 <= quality <= 1:
+        raise InputError(f"quality must be in [0, 1], got {quality}")
+
+
 def make_operator(name: str, task: Task, quality: float = 1.0) -> Operator:
     """The operator of that name for a task.
 
     Raises:
         InputError: for an unknown name, or a task that there is no script for.
     """
-    scripts = {TwoQualitiesTask: ScriptedTwoQualities, LinearQuadraticTask: ScriptedLinearQuadratic}
+    scripts: dict[type, Any] = {
+        LinearQuadraticTask: ScriptedLinearQuadratic,
+        PointRobotTask: ScriptedPoint,
+        TwoQualitiesTask: ScriptedTwoQualities,
+    }
     script = scripts.get(type(task), ScriptedLift)
     operators: dict[str, Any] = {
         "scripted": lambda: script(task, quality),
@@ -154,5 +233,5 @@ def _need_lift(contract: Contract, name: str) -> None:
     moves = ["delta_x", "delta_y", "delta_z"]
     fits = contract.action_names[:3] == moves and contract.action_names[-1] == "gripper"
     if not fits or not set(needed) <= set(contract.state_names):
-        scripted = "lift, lift-quick, two-qualities and linear-quadratic"
+        scripted = "lift, lift-quick, point-robot, two-qualities and linear-quadratic"
         raise InputError(f"there is no script for task {name!r}; there is one for {scripted}")

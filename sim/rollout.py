@@ -36,7 +36,7 @@ def rollout(
     operator.reset(seed)
     observation, _ = task.reset(seed=seed)
     observations = [observation]
-    actions, rewards, successes, log_probabilities = [], [], [], []
+    actions, rewards, successes, costs, log_probabilities = [], [], [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         if frames is not None and len(actions) % frame_every == 0:
@@ -48,6 +48,7 @@ def rollout(
         actions.append(action)
         rewards.append(reward)
         successes.append(info["success"])
+        costs.append(info.get("cost"))
     if frames is not None:
         frames.append(task.render())
 
@@ -68,6 +69,7 @@ def rollout(
         source=np.full(steps, operator.source, np.uint8),
         reward=np.array(rewards, np.float32),
         success=np.array(successes, np.float32) if task.has_success else None,
+        cost=np.array(costs, np.float32) if task.constraints is not None else None,
         log_probability=np.array(log_probabilities, np.float32) if len(known) == steps else None,
         policy=np.full(steps, policy, np.uint64) if policy is not None else None,
         task=task.instruction,

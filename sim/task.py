@@ -1,4 +1,4 @@
-"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`,
+"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`, `point-robot`,
 `two-qualities`, `linear-quadratic`."""
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _ROBOSUITE = (
 
 def task_names() -> list[str]:
     """Every name that a specification can begin with."""
-    return [*LIFT_PRESETS, "pusht", "two-qualities", "linear-quadratic", *_LOCOMOTION, *_ROBOSUITE]
+    return [*LIFT_PRESETS, "pusht", "point-robot", "two-qualities", "linear-quadratic", *_LOCOMOTION, *_ROBOSUITE]
 
 
 def make_task(
@@ -69,6 +69,11 @@ def make_task(
 
         linear = parse(LinearQuadraticSettings, settings, where)
         return LinearQuadraticTask(spec, linear, cameras=cameras, image_size=image_size, gap=gap)
+    if name == "point-robot":
+        from sim.point_robot import PointRobotSettings, PointRobotTask
+
+        point = parse(PointRobotSettings, settings, where)
+        return PointRobotTask(spec, point, cameras=cameras, image_size=image_size, gap=gap)
     if name in _LOCOMOTION:
         from sim.gymnasium_tasks import GymnasiumSettings, GymnasiumTask
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from episodes.constraints import Constraints, Limit
 from episodes.contract import Camera, Contract
 from episodes.episode import Source
 from episodes.errors import InputError
@@ -108,7 +109,27 @@ def test_the_summary_has_the_keys_that_scripts_rely_on():
         "return": returns.tolist(),
         "best_reward": best.tolist(),
         "length": lengths.tolist(),
+        "violations": None,
     }
+
+
+def test_violations_are_steps_per_episode_and_the_share_of_episodes_that_have_any(walk):
+    """To the right of x = 0.5 is out of bounds: strides of 0.4 from x0 lead there, and 1 is reached once more later."""
+    task = walk()
+    task.constraints = Constraints(limits={"wall": Limit("x", high=0.5)})
+    result = evaluate(task, Rightwards(1.0), 6)
+    starts = np.array([np.random.default_rng(FIRST_SEED + n).uniform(-0.5, 0.5, 2)[0] for n in range(6)])
+    beyond = [
+        sum(start + 0.4 * step > 0.5 for step in range(1, int(n) + 1))
+        for start, n in zip(starts, result.lengths, strict=True)
+    ]
+    assert result.violations is not None and result.violations.tolist() == beyond
+    summary = result.summary()
+    assert (summary["violated_rate"], summary["violation_mean"]) == (1.0, pytest.approx(np.mean(beyond)))
+    exact = stats.binomtest(6, 6).proportion_ci(method="exact")
+    assert summary["violated_interval"] == pytest.approx([exact.low, exact.high])
+    assert evaluate(task, Rightwards(-1.0), 6).summary()["violated_rate"] == 0.0
+    assert evaluate(walk(), Rightwards(1.0), 2).summary()["violated_rate"] is None
 
 
 def test_the_first_episodes_can_be_watched(walk):

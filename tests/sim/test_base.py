@@ -6,7 +6,7 @@ from gymnasium.utils.env_checker import check_env
 
 from sim.task import make_task
 
-TASKS = ["lift-quick", "pusht", "hopper", "door", "two-qualities", "linear-quadratic"]
+TASKS = ["lift-quick", "pusht", "point-robot", "hopper", "door", "two-qualities", "linear-quadratic"]
 
 
 def play(task, seed, actions):
