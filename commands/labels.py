@@ -9,13 +9,19 @@ from episodes.errors import InputError
 
 def add(command: Add) -> None:
     """Add these commands to the command line."""
-    sub = command("label", _label, "Make a label set: rewards for every step.")
+    sub = command("label", _label, "Make a label set: rewards, or costs, for every step.")
     sub.add_argument("store", type=Path, metavar="STORE")
-    sub.add_argument("--task", required=True, help="what is to be done, in one sentence; for env, the simulated task")
+    of_task = "what is to be done, in one sentence; for env and constraints, the simulated task"
+    sub.add_argument("--task", help=of_task)
     judges = "clip: a vision-language model; chat: an endpoint; progress: time; env: the simulator (default)"
     sub.add_argument("--judge", choices=["clip", "chat", "progress", "env"], help=judges)
-    methods = "preference: a model of the judge's preferences (default); score: its own; success: only the classifier"
-    sub.add_argument("--method", choices=["preference", "score", "success", "env"], help=methods)
+    methods = (
+        "preference: a model of the judge's preferences (default); score: its own; success: only the classifier; "
+        "constraints: costs, of --config FILE, --contract FILE or the simulated --task"
+    )
+    sub.add_argument("--method", choices=["preference", "score", "success", "env", "constraints"], help=methods)
+    sub.add_argument("--contract", type=Path, metavar="FILE", help="constraints: the limits in a robot's contract")
+    sub.add_argument("--rewards", metavar="NAME", help="constraints: whose rewards go along (default: logged)")
     sub.add_argument("--model", help="clip: MODEL:CHECKPOINT or an adapted folder; chat: the endpoint's name for it")
     sub.add_argument("--url", help="chat: the endpoint, for example http://127.0.0.1:8000/v1")
     sub.add_argument("--baseline", metavar="TEXT", help="clip: what the scene looks like while nothing is done yet")
@@ -27,7 +33,7 @@ def add(command: Add) -> None:
     sub.add_argument("--encoder", metavar="NAME", help="whose features are looked at (default: the judge's)")
     sub.add_argument("--truth", metavar="NAME", help="a label set with true rewards, to measure against")
     sub.add_argument("--answers", type=Path, metavar="FILE", help="where answers are kept (default: in the store)")
-    sub.add_argument("--name", help="of the label set (default: env, or method and judge)")
+    sub.add_argument("--name", help="of the label set (default: env, constraints, or method and judge)")
     sub.add_argument("--seed", type=seed)
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in docs/labelling.md")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
@@ -60,6 +66,13 @@ def add(command: Add) -> None:
 def _label(options: argparse.Namespace) -> Result:
     from episodes.store import Store
 
+    if options.method == "constraints":
+        return _label_with_constraints(options)
+    if options.task is None:
+        raise InputError("label: expected --task: what is to be done, in one sentence; for env, the simulated task")
+    for flag in ("contract", "rewards"):
+        if getattr(options, flag) is not None:
+            raise InputError(f"label: --{flag} is for --method constraints; leave it out")
     store = Store.open(options.store)
     if options.judge in (None, "env") and options.method in (None, "env") and options.config is None:
         from sim.labels import label_with_env
@@ -106,6 +119,43 @@ def _label(options: argparse.Namespace) -> Result:
         say=note,
     )
     return document, text_of(document)
+
+
+def _label_with_constraints(options: argparse.Namespace) -> Result:
+    from episodes.constraints import read_constraints
+    from episodes.cost_labels import label_with_constraints
+    from episodes.store import Store
+
+    given = [flag for flag in ("config", "contract", "task") if getattr(options, flag) is not None]
+    if len(given) != 1:
+        raise InputError(
+            "label --method constraints: expected one of --config FILE (constraints), --contract FILE (a robot's) and "
+            f"--task TASK (a simulated one), got {' and '.join(f'--{flag}' for flag in given) or 'none'}"
+        )
+    ours = ("command", "json", "store", "method", "name", "rewards", *given)
+    beside = [key for key, value in vars(options).items() if key not in ours and value not in (None, [])]
+    if beside:
+        raise InputError(f"label --method constraints: --{beside[0]} decides nothing here; leave it out")
+    store, left = Store.open(options.store), []
+    if options.config is not None:
+        constraints = read_constraints(options.config)
+    elif options.contract is not None:
+        from robot.constraints import constraints_of
+        from robot.contract import read_robot_contract
+
+        constraints, left = constraints_of(read_robot_contract(options.contract))
+    else:
+        from sim.labels import check_states
+        from sim.task import make_task
+
+        task = make_task(options.task)
+        if task.constraints is None:
+            raise InputError(f"task {task.name!r} has no constraints of its own; say which in a file: --config FILE")
+        check_states(store.snapshot(), task)
+        constraints = task.constraints
+    document, text = label_with_constraints(store, constraints, options.name or "constraints", options.rewards)
+    lines = [text, *(f"  not a constraint: {each}" for each in left)]
+    return {**document, "not_constrained": left}, "\n".join(lines)
 
 
 def _refuse_beside_env(options: argparse.Namespace) -> None:
