@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from commands.common import Add, Result, bar, count, task_of
+from commands.common import Add, Result, bar, count, note, task_of
 from episodes.errors import InputError
 
 
@@ -16,7 +16,7 @@ def add(command: Add) -> None:
     sub = command("pretrain", _pretrain, "Learn a policy offline.")
     sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
-    sub.add_argument("--algorithm", metavar="NAME", help="iql (default), famo2o, cal_ql, rlpd or bc")
+    sub.add_argument("--algorithm", metavar="NAME", help="iql (default), famo2o, cal_ql, rlpd, fisor or bc")
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
     sub.add_argument("--preset", metavar="NAME", help="sparse, labelled, demonstrations, locomotion, antmaze, adroit")
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
@@ -81,7 +81,7 @@ def _pretrain(options: argparse.Namespace) -> Result:
     else:
         if options.store is None:
             raise InputError("pretrain: expected STORE (only --resume does without)")
-        result = pretrain.pretrain(options.store, options.run, _train_config(options), bar("updates"))
+        result = pretrain.pretrain(options.store, options.run, _train_config(options), bar("updates"), note)
     rate = "" if result.updates_per_second is None else f", {result.updates_per_second:.0f} updates/s"
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items())
     return dataclasses.asdict(result), f"{result.run}: {result.steps} updates{rate}\n  {metrics}"

@@ -39,6 +39,9 @@ class Batch:
     features: Tensor | None = None
     """Shape (B, F): frozen image features that belong to `state`."""
     next_features: Tensor | None = None
+    cost: Tensor | None = None
+    """Shape (B,): the largest h(s) of what the taken actions led to, above 0 where something was violated. It is never
+    scaled: where its sign changes means something. None where a source has no costs."""
 
     def __len__(self) -> int:
         return len(self.state)
@@ -51,7 +54,7 @@ def concatenate(batches: list[Batch]) -> Batch:
     columns = {}
     for item in fields(Batch):
         parts = [getattr(batch, item.name) for batch in batches]
-        columns[item.name] = None if parts[0] is None else torch.cat(parts)
+        columns[item.name] = None if any(part is None for part in parts) else torch.cat(parts)
     return Batch(**columns)
 
 
@@ -79,6 +82,7 @@ class Transitions:
         self._features = torch.empty(0, feature_size) if feature_size else None
         self._action = torch.empty(0, action_size)
         self._rows = _Rows.empty()
+        self._costed = False
 
     def __len__(self) -> int:
         return len(self._rows.start)
@@ -104,6 +108,7 @@ class Transitions:
         reward: np.ndarray,
         terminated: np.ndarray,
         features: np.ndarray | None = None,
+        cost: np.ndarray | None = None,
         *,
         begin_at: np.ndarray | None = None,
     ) -> None:
@@ -116,6 +121,7 @@ class Transitions:
             terminated: (T,), bool; steps after the first True are no transitions.
             features: one row per state.
             begin_at: (T,), bool: the steps that a transition may begin with; all of them where None.
+            cost: (T,), h of the observation after each action.
         """
         steps = len(action)
         if len(state) not in (steps, steps + 1) or len(reward) != steps or len(terminated) != steps:
@@ -125,9 +131,10 @@ class Transitions:
             )
         if self._features is not None and features is None:
             raise InputError("these transitions carry image features, and the episode has none")
-        rows = _rows_of(len(state), reward, terminated, self.config)
+        rows = _rows_of(len(state), reward, terminated, self.config, cost)
         if begin_at is not None:
             rows = rows.at(torch.from_numpy(begin_at)[rows.step])
+        self._costed |= cost is not None
         offset = _Offset(observation=len(self._state), step=len(self._action))
         self._state = torch.cat([self._state, torch.from_numpy(state).to(self._state)])
         self._action = torch.cat([self._action, torch.from_numpy(action).to(self._action)])
@@ -157,13 +164,15 @@ class Transitions:
         transitions._action = torch.from_numpy(snapshot.column("action"))
         transitions._features = None if features is None else torch.from_numpy(features)
         terminated = ends_of_task(snapshot, labels)
-        reward = labels.values["reward"]
+        reward, cost = labels.values["reward"], labels.values.get("cost")
+        transitions._costed = cost is not None
         parts = []
         for index in np.flatnonzero(labels.covered):
             first_step, first_observation = int(snapshot.step_starts[index]), int(snapshot.observation_starts[index])
             steps = slice(first_step, int(snapshot.step_ends[index]))
             observations = int(snapshot.observation_ends[index]) - first_observation
-            rows = _rows_of(observations, reward[steps], terminated[steps], config)
+            costs = None if cost is None else cost[steps]
+            rows = _rows_of(observations, reward[steps], terminated[steps], config, costs)
             if rows.reward.isnan().any():
                 raise InputError(
                     f"{snapshot.path}: label set {labels.name!r} covers episode {index}, "
@@ -199,6 +208,7 @@ class Transitions:
             return_to_go=rows.return_to_go[index],
             features=None if self._features is None else self._features[start],
             next_features=None if self._features is None else self._features[stop],
+            cost=rows.cost[index] if self._costed else None,
         )
 
     def all_actions(self) -> Batch:
@@ -236,11 +246,12 @@ class _Rows:
     mask: Tensor
     discount: Tensor
     return_to_go: Tensor
+    cost: Tensor
 
     @classmethod
     def empty(cls) -> "_Rows":
         integer, number = torch.empty(0, dtype=torch.int64), torch.empty(0)
-        return cls(integer, integer, integer, integer, number, number, number, number)
+        return cls(integer, integer, integer, integer, number, number, number, number, number)
 
     def extended(self, parts: list["_Rows"]) -> "_Rows":
         device = self.start.device
@@ -256,6 +267,7 @@ class _Rows:
             self.mask,
             self.discount,
             self.return_to_go,
+            self.cost,
         )
 
     def at(self, chosen: Tensor) -> "_Rows":
@@ -265,7 +277,13 @@ class _Rows:
         return _Rows(*(getattr(self, f.name).to(device) for f in fields(_Rows)))
 
 
-def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, config: SamplingConfig) -> _Rows:
+def _rows_of(
+    observations: int,
+    reward: np.ndarray,
+    terminated: np.ndarray,
+    config: SamplingConfig,
+    cost: np.ndarray | None = None,
+) -> _Rows:
     """The transitions of one episode, rows counted from its start.
 
     Step `t` starts a transition that takes the actions `t .. last`, at most `chunk` of them: fewer before the end of
@@ -281,6 +299,9 @@ def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, conf
     powers = config.discount ** np.arange(config.chunk)
     padded = np.concatenate([scaled, np.zeros(config.chunk)])
     summed = np.array([padded[t : t + config.chunk] @ powers for t in first])
+    worst = np.full(usable, np.nan)
+    if cost is not None:
+        worst = np.array([cost[t : stop + 1].max() for t, stop in zip(first, last, strict=True)])
     ended = (last == steps - 1) & bool(len(ends))
     # Where the task ended unobserved there is no row to show; the mask keeps the value of the stand-in row out of it.
     after = np.minimum(last + 1, observations - 1)
@@ -293,6 +314,7 @@ def _rows_of(observations: int, reward: np.ndarray, terminated: np.ndarray, conf
         mask=torch.from_numpy((~ended).astype(np.float32)),
         discount=torch.from_numpy((config.discount ** (last - first + 1)).astype(np.float32)),
         return_to_go=torch.from_numpy(_returns_to_go(scaled, config.discount, bool(len(ends))).astype(np.float32)),
+        cost=torch.from_numpy(worst.astype(np.float32)),
     )
 
 

@@ -15,7 +15,7 @@ from episodes.store import Store
 from episodes.transitions import Transitions
 from finetune.config import TrainConfig
 from finetune.run import Run
-from policies.registry import needs_rewards
+from policies.registry import needs_costs, needs_rewards
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class OfflineData:
     """Whether its raw rewards are 0 and 1 alone: then a success is a reward."""
     quickest: int | None
     """Steps to the earliest success that the labels know; None where they know of none."""
+    warnings: tuple[str, ...] = ()
+    """What can be learned from all the same, and will disappoint."""
 
 
 def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None = None) -> OfflineData:
@@ -42,6 +44,8 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
         raise InputError(f"{store_path}: holds no episodes yet")
     labels = _labels(snapshot, config)
     _check_meaning(snapshot, labels, config)
+    if needs_costs(config.algorithm):
+        _check_costs(snapshot, labels, config.algorithm)
     if config.camera is not None and config.camera not in snapshot.contract.camera_names:
         raise unknown("camera", config.camera, snapshot.contract.camera_names, str(store_path))
     encoder = None if config.camera is None else load_encoder(config.encoder)
@@ -51,10 +55,17 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     transitions = Transitions.load(snapshot, labels, config.sampling, features)
     store.tag(f"run-{snapshot.id}", snapshot.id)
     origin = _origin(store_path, snapshot, labels, transitions)
-    made_by = _made_by(store_path, labels)
-    sparse = bool(np.isin(labels.values["reward"][~np.isnan(labels.values["reward"])], (0, 1)).all())
+    warnings = _warnings(snapshot, labels) if needs_costs(config.algorithm) else ()
+    reward = labels.values["reward"]
     return OfflineData(
-        transitions, snapshot.contract, encoder, made_by, origin, sparse, _quickest_success(snapshot, labels)
+        transitions,
+        snapshot.contract,
+        encoder,
+        _made_by(store_path, labels),
+        origin,
+        sparse=bool(np.isin(reward[~np.isnan(reward)], (0, 1)).all()),
+        quickest=_quickest_success(snapshot, labels),
+        warnings=warnings,
     )
 
 
@@ -84,6 +95,41 @@ def _labels(snapshot: Snapshot, config: TrainConfig) -> LabelSet:
             f"another: {', '.join(snapshot.label_names) or 'there is none yet'}"
         )
     return labels
+
+
+def _check_costs(snapshot: Snapshot, labels: LabelSet, algorithm: str) -> None:
+    """Raise an InputError unless every step that can be learned from has a cost."""
+    where = f"{snapshot.path}: label set {labels.name!r}"
+    if "cost" not in labels.values:
+        raise InputError(
+            f"{where} has no costs, which {algorithm} learns from; make one with `firsthand label --method constraints`"
+        )
+    if np.isnan(labels.values["cost"][_usable(snapshot, labels)]).any():
+        raise InputError(f"{where} covers episodes, and not all their steps have a cost")
+
+
+def _usable(snapshot: Snapshot, labels: LabelSet) -> np.ndarray:
+    """Shape (N,), bool: the steps that can be learned from."""
+    usable = np.repeat(labels.covered, snapshot.step_ends - snapshot.step_starts)
+    usable[snapshot.step_ends[~(snapshot.has_final_observation | snapshot.terminated)] - 1] = False
+    return usable
+
+
+def _warnings(snapshot: Snapshot, labels: LabelSet) -> tuple[str, ...]:
+    """Of a learner that needs both rewards and costs."""
+    usable, found = _usable(snapshot, labels), []
+    if not (labels.values["cost"][usable] > 0).any():
+        found.append(
+            f"label set {labels.name!r}: no step violates anything, so that every action will be judged feasible; "
+            "what is learned here is no filter"
+        )
+    reward = labels.values["reward"][usable]
+    if reward.min() == reward.max():
+        found.append(
+            f"label set {labels.name!r}: every reward is {float(reward[0]):g}, so that nothing is better than anything "
+            "else that is feasible"
+        )
+    return tuple(found)
 
 
 def _check_meaning(snapshot: Snapshot, labels: LabelSet, config: TrainConfig) -> None:

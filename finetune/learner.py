@@ -99,7 +99,7 @@ class Beginning:
         if not learns_online(train.algorithm):
             able = ", ".join(name for name in algorithm_names() if learns_online(name))
             raise InputError(
-                f"{parent}: algorithm {train.algorithm!r} cannot learn from rewards; "
+                f"{parent}: algorithm {train.algorithm!r} cannot learn from rewards online; "
                 f"fine-tune an 'iql' run, or give --algorithm, one of: {able}"
             )
         choose_device(train.device)

@@ -34,14 +34,24 @@ class PretrainResult:
     """Over this call's updates; None where there was nothing left to do."""
     metrics: dict[str, float]
     """The last ones that were logged."""
+    warnings: tuple[str, ...] = ()
+    """What the data cannot teach; see `OfflineData.warnings`."""
 
 
-def pretrain(store: Path, run_path: Path, config: TrainConfig, progress: Progress = iter) -> PretrainResult:
-    """Begin a run and carry it to its end."""
+def pretrain(
+    store: Path,
+    run_path: Path,
+    config: TrainConfig,
+    progress: Progress = iter,
+    say: Callable[[str], None] = lambda line: None,
+) -> PretrainResult:
+    """Begin a run and carry it to its end. What the data cannot teach is said before it is learned from."""
     # Whatever can be refused is refused before the run's folder is made.
     Run.check_free(run_path)
     choose_device(config.device)
     data = load_offline(store, config)
+    for warning in data.warnings:
+        say(f"WARNING: {warning}")
     algorithm = fresh_algorithm(config, data)
     run = Run.create(run_path, {"kind": "pretrain", "train": plain(config), "data": data.origin})
     return _learn(run, config, data, algorithm, _sampler(config, data), progress)
@@ -123,7 +133,8 @@ def _learn(
                 _save(run, config, data, algorithm, sampler)
     seconds = time.monotonic() - began
     done = config.steps - first
-    return PretrainResult(str(run.path), config.steps, done / seconds if done else None, metrics or last_metrics(run))
+    rate = done / seconds if done else None
+    return PretrainResult(str(run.path), config.steps, rate, metrics or last_metrics(run), data.warnings)
 
 
 def _save(run: Run, config: TrainConfig, data: OfflineData, algorithm: Algorithm, sampler: Sampler) -> None:

@@ -27,6 +27,8 @@ class Algorithm(ABC, Generic[P]):
 
     name: ClassVar[str]
     needs_rewards: ClassVar[bool] = True
+    needs_costs: ClassVar[bool] = False
+    """Whether it learns from costs, too."""
     learns_online: ClassVar[bool]
     """Whether more data with rewards can improve it."""
     updates_per_step: ClassVar[int] = 1

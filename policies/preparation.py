@@ -30,6 +30,8 @@ class Prepared:
     """Shape (B,)."""
     return_to_go: Tensor
     """Shape (B,)."""
+    cost: Tensor | None = None
+    """Shape (B,): h, above 0 where something was violated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Preparation:
             mask=batch.mask,
             discount=batch.discount,
             return_to_go=batch.return_to_go,
+            cost=batch.cost,
         )
 
     def observation(self, state: Tensor, features: Tensor | None) -> Tensor:

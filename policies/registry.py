@@ -7,6 +7,7 @@ from policies.algorithm import Algorithm
 from policies.bc import BC, BCConfig
 from policies.cal_ql import CalQL, CalQLConfig
 from policies.famo2o import FamO2O, FamO2OConfig
+from policies.fisor import FISOR, FISORConfig
 from policies.iql import IQL, IQLConfig
 from policies.preparation import Preparation
 from policies.rlpd import RLPD, RLPDConfig
@@ -17,6 +18,7 @@ _ALGORITHMS: dict[str, tuple[type, type]] = {
     "cal_ql": (CalQL, CalQLConfig),
     "rlpd": (RLPD, RLPDConfig),
     "famo2o": (FamO2O, FamO2OConfig),
+    "fisor": (FISOR, FISORConfig),
 }
 
 
@@ -42,6 +44,11 @@ def updates_per_step(name: str) -> int:
 def needs_rewards(name: str) -> bool:
     """Whether this algorithm learns from rewards at all."""
     return _entry(name)[0].needs_rewards
+
+
+def needs_costs(name: str) -> bool:
+    """Whether this algorithm learns from costs, too."""
+    return _entry(name)[0].needs_costs
 
 
 def make_algorithm(

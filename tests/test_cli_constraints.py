@@ -89,3 +89,31 @@ def test_what_cannot_be_used_is_refused_in_one_line(here, capfd, case):
     assert run(*arguments) == 2
     printed = capfd.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1 and message in printed.err
+
+
+SMALL = ["--set", "hidden=[8]", "--set", "width=8", "--set", "blocks=1", "--set", "batch_size=8", "--device", "cpu"]
+
+
+def test_a_safe_policy_is_learned_resumed_and_evaluated(here, capfd):
+    given = ["pretrain", "points", "--algorithm", "fisor", "--labels", "constraints", "--run", "safe", "--steps", 4]
+    assert run(*given, *SMALL, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["metrics"]["feasibility_critic_loss"] > 0
+    assert run("pretrain", "--run", "safe", "--resume", "--json") == 0
+    capfd.readouterr()
+    assert run("evaluate", "safe", "--task", "point-robot:horizon=5", "--episodes", 3) == 0
+    assert "violations in " in capfd.readouterr().out
+    assert run("evaluate", "safe", "--task", "point-robot:horizon=5", "--episodes", 3, "--json") == 0
+    assert 0 <= json.loads(capfd.readouterr().out)["violated_rate"] <= 1
+
+
+def test_learning_from_logs_without_violations_is_warned_of(here, capfd):
+    assert run(*LABEL, "--config", "nowhere.yaml", "--name", "harmless") == 0
+    capfd.readouterr()
+    given = ["pretrain", "points", "--algorithm", "fisor", "--labels", "harmless", "--run", "warned", "--steps", 1]
+    assert run(*given, *SMALL) == 0
+    assert "firsthand: WARNING: label set 'harmless': no step violates anything" in capfd.readouterr().err
+
+
+def test_learning_without_costs_is_refused(here, capfd):
+    assert run("pretrain", "points", "--algorithm", "fisor", "--run", "none", *SMALL) == 2
+    assert "label set 'logged' has no costs" in capfd.readouterr().err

@@ -425,3 +425,37 @@ def test_a_failure_at_minus_one_per_step_is_worth_what_it_is_worth_for_ever():
     nothing = np.zeros(4, bool)
     transitions.add(np.zeros((5, 1), np.float32), np.zeros((4, 1), np.float32), np.zeros(4), nothing)
     assert transitions.batch(torch.arange(4)).return_to_go.tolist() == pytest.approx([-20.0] * 4)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_transition_costs_the_worst_that_its_actions_led_to(tmp_path: Path, chunk: int):
+    """Whether it was added or loaded; rewards are scaled and summed, costs are neither."""
+    episode, cost = counted(4), np.array([-1.0, 3.0, -0.5, 2.0], np.float32)
+    expected = {1: cost, 2: [3.0, 3.0, 2.0, 2.0]}[chunk]
+    config = SamplingConfig(chunk=chunk, discount=0.5, reward_scale=7.0, reward_bias=1.0)
+    store = Store.create(tmp_path / "store", PLAIN)
+    store.append([episode])
+    labels = {"reward": np.zeros(4, np.float32), "cost": cost}
+    store.write_labels(LabelSet("costs", labels, np.array([True])))
+    loaded = Transitions.load(store.snapshot(), store.snapshot().labels("costs"), config)
+    added = Transitions(config, 2, 1)
+    assert episode.reward is not None
+    added.add(episode.state, episode.action, episode.reward, np.zeros(4, bool), cost=cost)
+    for transitions in (loaded, added):
+        batch = transitions.batch(torch.arange(4))
+        assert batch.cost is not None
+        np.testing.assert_array_equal(batch.cost.numpy(), expected)
+
+
+def test_without_costs_there_are_none_and_one_source_without_leaves_the_batch_without():
+    config = SamplingConfig()
+    plain, costed = Transitions(config, 2, 1), Transitions(config, 2, 1)
+    episode = counted(3)
+    assert episode.reward is not None
+    plain.add_episode(episode)
+    costed.add(episode.state, episode.action, episode.reward, np.zeros(3, bool), cost=np.ones(3, np.float32))
+    rows = torch.arange(3)
+    assert plain.batch(rows).cost is None
+    assert concatenate([costed.batch(rows), plain.batch(rows)]).cost is None
+    both = concatenate([costed.batch(rows), costed.batch(rows)]).cost
+    assert both is not None and both.tolist() == [1.0] * 6
