@@ -68,11 +68,20 @@ class Policy:
             self._planned.extend(self._choose(observation))
         return self._planned.popleft()
 
+    def samples(self, observation: dict[str, np.ndarray], count: int, generator: torch.Generator) -> np.ndarray:
+        """Actions that could be next, shape (count, A); of a chunk the first. What is planned stays as it is."""
+        state, features = self._seen(observation)
+        rows = state.expand(count, -1), None if features is None else features.expand(count, -1)
+        return self.algorithm.act(*rows, generator=generator)[:, 0].cpu().numpy()
+
     def _choose(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        generator = None if self.deterministic else self._generator
+        return self.algorithm.act(*self._seen(observation), generator=generator)[0].cpu().numpy()
+
+    def _seen(self, observation: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """State and image features as the algorithm takes them, one row each."""
         device = self.algorithm.preparation.mean.device
         state = torch.from_numpy(observation["state"]).unsqueeze(0).to(device)
-        features = None
-        if self.encoder is not None:
-            features = torch.from_numpy(self.encoder.encode(observation[f"image/{self.camera}"][None])).to(device)
-        generator = None if self.deterministic else self._generator
-        return self.algorithm.act(state, features, generator=generator)[0].cpu().numpy()
+        if self.encoder is None:
+            return state, None
+        return state, torch.from_numpy(self.encoder.encode(observation[f"image/{self.camera}"][None])).to(device)

@@ -26,13 +26,16 @@ GOAL = (0.8, 0.0)
 GOAL_RADIUS = 0.15
 DISCS = ((-0.1, 0.1, 0.35), (0.45, -0.55, 0.25), (0.3, 0.65, 0.2), (-0.6, -0.6, 0.2), (-0.6, 0.7, 0.15))
 """x, y and radius [m]."""
-NEAR = 0.1
+NEAR = 0.2
 """A near miss [m]."""
+VIOLATION = 1.0
+"""What h is as far inside of a disc: here h is a margin throughout, and 25 would have critics err by more than it."""
 CAMERA = "top"
 GAP_KEYS = ("delay_steps", "gain", "obs_noise")
 
 CONSTRAINTS = Constraints(
-    keep_out={f"disc {i}": KeepOut(center={"x": x, "y": y}, radius=r, near=NEAR) for i, (x, y, r) in enumerate(DISCS)}
+    violation=VIOLATION,
+    keep_out={f"disc {i}": KeepOut(center={"x": x, "y": y}, radius=r, near=NEAR) for i, (x, y, r) in enumerate(DISCS)},
 )
 
 
@@ -94,7 +97,7 @@ class PointRobotTask(Task):
         while True:
             self._now = np.append(rng.uniform(-0.95, 0.95, 2), [0.0, 0.0])
             far = np.linalg.norm(self._now[:2] - GOAL) > 0.5
-            if far and CONSTRAINTS.h(self._now[None], self.contract.state_names)[0] <= -0.5:
+            if far and CONSTRAINTS.h(self._now[None], self.contract.state_names)[0] <= -0.25:
                 return
 
     def _advance(self, action: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:

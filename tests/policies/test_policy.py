@@ -133,3 +133,18 @@ def test_a_policy_with_a_camera_sees_that_cameras_features_beside_the_state(prep
     np.testing.assert_array_equal(policy.act(seen), expected)
     policy.reset(0)
     assert not np.array_equal(policy.act(seen | {"image/wrist": 200 * frame}), expected)
+
+
+def test_samples_are_first_actions_and_leave_what_is_planned_as_it_is(preparation):
+    algorithm = learner(preparation)
+    asked, alone = Policy(algorithm), Policy(algorithm)
+    for policy in (asked, alone):
+        policy.reset(0)
+        policy.act(observation(0))
+    drawn = asked.samples(observation(1), 5, torch.Generator().manual_seed(3))
+    rows = torch.from_numpy(observation(1)["state"]).expand(5, -1)
+    expected = algorithm.act(rows, generator=torch.Generator().manual_seed(3))[:, 0].numpy()
+    np.testing.assert_array_equal(drawn, expected)
+    assert drawn.shape == (5, 2) and len(np.unique(drawn, axis=0)) == 5
+    for number in range(1, 4):
+        np.testing.assert_array_equal(asked.act(observation(number)), alone.act(observation(number)))
