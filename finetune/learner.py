@@ -20,7 +20,14 @@ from finetune.trials import Trial, Trials
 from policies.algorithm import Algorithm
 from policies.checkpoint import Checkpoint, actor_hash, load_checkpoint, save_checkpoint
 from policies.networks import GaussianPolicy, SquashedGaussianPolicy
-from policies.registry import algorithm_names, config_class, learns_online, make_algorithm, updates_per_step
+from policies.registry import (
+    algorithm_names,
+    config_class,
+    learns_online,
+    make_algorithm,
+    needs_rewards,
+    updates_per_step,
+)
 from policies.soft_actor_critic import SoftActorCritic
 from rewards.labeller import EpisodeLabeller, Labeller
 
@@ -98,8 +105,9 @@ class Beginning:
         train = _trained_online(parse(TrainConfig, written["train"], f"{parent}/config.yaml"), config)
         if not learns_online(train.algorithm):
             able = ", ".join(name for name in algorithm_names() if learns_online(name))
+            why = "does not learn online" if needs_rewards(train.algorithm) else "cannot learn from rewards"
             raise InputError(
-                f"{parent}: algorithm {train.algorithm!r} cannot learn from rewards online; "
+                f"{parent}: algorithm {train.algorithm!r} {why}; "
                 f"fine-tune an 'iql' run, or give --algorithm, one of: {able}"
             )
         choose_device(train.device)
