@@ -16,7 +16,7 @@ for path in sorted(Path("launch").rglob("*")):
 # `ros2 run firsthand NODE` looks for lib/firsthand/NODE; pip's scripts would land in bin/, under names like `actor`.
 executables = Path("build/nodes")
 executables.mkdir(parents=True, exist_ok=True)
-for name in ("sim_robot", "actor", "guardian", "recorder", "rewarder", "learner"):
+for name in ("sim_robot", "actor", "guardian", "recorder", "rewarder", "learner", "courier"):
     shutil.copy("launch/node.py", executables / name)
     data_files["lib/firsthand"].append(str(executables / name))
 

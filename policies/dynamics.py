@@ -6,7 +6,7 @@ the elites, and only they are asked.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -136,7 +136,7 @@ class Dynamics(nn.Module):
         order = torch.randperm(rows, generator=self.generator)
         count = min(max(1, int(config.held_out * rows)), MOST_HELD_OUT)
         held_out, learned = order[:count], order[count:]
-        training, checking = _rows(batch, learned), _rows(batch, held_out)
+        training, checking = batch.at(learned), batch.at(held_out)
         self._standardise(training)
         optimiser = torch.optim.Adam(
             self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -227,7 +227,3 @@ def _outputs(batch: Prepared) -> tuple[Tensor, Tensor]:
     known = batch.mask.unsqueeze(1).expand(output.shape).clone()
     known[:, -1] = 1
     return output, known
-
-
-def _rows(batch: Prepared, rows: Tensor) -> Prepared:
-    return Prepared(**{item.name: getattr(batch, item.name)[rows] for item in fields(Prepared)})

@@ -1,6 +1,7 @@
 """Between a robot's units and a network's: fixed when a run starts, saved with it, never changed afterwards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,11 @@ class Prepared:
     """Shape (B,)."""
     cost: Tensor | None = None
     """Shape (B,): h, above 0 where something was violated."""
+
+    def at(self, rows: Tensor) -> "Prepared":
+        """Some of the rows, by number or by mask."""
+        columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(Prepared)}
+        return Prepared(**{name: None if values is None else values[rows] for name, values in columns.items()})
 
 
 @dataclass(frozen=True, slots=True)

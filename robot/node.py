@@ -6,7 +6,7 @@ from importlib import import_module
 from episodes.errors import unknown
 from robot.ros import require_ros
 
-NODES = ("sim_robot", "actor", "guardian", "recorder", "rewarder", "learner")
+NODES = ("sim_robot", "actor", "guardian", "recorder", "rewarder", "learner", "courier")
 
 
 def run(name: str, arguments: Sequence[str]) -> int:

@@ -51,10 +51,14 @@ ACTING = (
     JUDGE,
 )
 
+NEW_ELSEWHERE = Argument("new", "", "folder for the policies of a run that is made on another host (up learn)")
+SETTINGS = Argument("settings", "", "YAML of finetune's settings, such as {algorithm: rlpd, updates_per_step: 8}")
+
 ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "sim": (
         *COMMON,
         *ACTING,
+        NEW_ELSEWHERE,
         *RECORDED,
         Argument("task", "lift-quick", "the simulated task"),
         Argument("gap", "", "what differs from the simulator"),
@@ -66,6 +70,7 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
     "deploy": (
         *COMMON,
         *ACTING,
+        NEW_ELSEWHERE,
         *RECORDED,
         Argument("trigger", "clock", "clock ticks at the contract's rate; inputs ticks when all inputs are new"),
         Argument("use_sim_time", False, "stamps are simulated time"),
@@ -74,7 +79,7 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         *COMMON,
         Argument("run", "", "the pretrained run that is gone on from"),
         Argument("new", "", "folder of the run that is made; one that is there is gone on with"),
-        Argument("settings", "", "YAML of finetune's settings, such as {algorithm: rlpd, updates_per_step: 8}"),
+        SETTINGS,
         Argument("stochastic", True, "sample actions, so that there is something to learn from"),
         JUDGE,
         Argument("bags", "", "folder for recordings; empty is bags in the new run"),
@@ -84,6 +89,15 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         Argument("gap", "", "what differs from the simulator"),
         Argument("real_time_factor", 1.0, "simulated seconds per second; 0 is lock-step"),
         Argument("seed", 0, "of the first simulated episode"),
+    ),
+    "learn": (
+        *COMMON,
+        Argument("run", "", "the pretrained run that is gone on from"),
+        Argument("new", "", "folder of the run that is made; one that is there is gone on with"),
+        SETTINGS,
+        Argument("bags", "", "folder for recordings that come from the robot; empty is bags in the new run"),
+        Argument("store", "", "store that they are brought into; empty is episodes in the new run"),
+        Argument("place", "real", "of the episodes: real or sim"),
     ),
 }
 """Per set of nodes, what may be said about it."""
@@ -104,6 +118,8 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     said = {**known, **{name: _of_kind(name, value, known[name]) for name, value in given.items()}}
     if kind == "finetune":
         return _finetune(said)
+    if kind == "learn":
+        return _learn(said)
     if not said["contract"]:
         if kind != "sim":
             raise InputError(f"{kind}: give it the robot's contract (contract, a YAML file)")
@@ -115,6 +131,11 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     if not said["run"]:
         raise InputError(f"{kind}: give it a run, whose policy acts")
     actor = common | {"run": _absolute(said["run"]), "stochastic": said["stochastic"]}
+    couriers = []
+    if said["new"]:
+        actor["new"] = _absolute(said["new"])
+        carried = common | {"side": "robot", "new": actor["new"], "bags": recorder.parameters["bags"]}
+        couriers.append(NodeSpec("courier", carried))
     judge = _judge(said, simulated=kind == "sim")
     if judge != "nobody":
         recorder.parameters["judged"] = True
@@ -122,7 +143,7 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     if kind == "deploy":
         actor["trigger"] = said["trigger"]
         judges = [NodeSpec("rewarder", rewarder)] if judge == "classifier" else []
-        return [NodeSpec("guardian", common), NodeSpec("actor", actor), recorder, *judges]
+        return [NodeSpec("guardian", common), NodeSpec("actor", actor), recorder, *judges, *couriers]
     factor = float(said["real_time_factor"])
     lock_step = factor == 0
     robot = common | {key: said[key] for key in ("task", "gap", "real_time_factor", "seed")}
@@ -133,16 +154,13 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
         NodeSpec("actor", actor | {"trigger": "inputs", "reliable_inputs": lock_step}),
         NodeSpec("recorder", recorder.parameters | {"place": "sim"}),
         *judges,
+        *couriers,
     ]
 
 
 def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     """The nodes of a robot that is moved, and the learner beside them."""
-    for name in ("run", "new"):
-        if not said[name]:
-            raise InputError(
-                f"finetune: give it {name}, {'the pretrained' if name == 'run' else 'the new'} run's folder"
-            )
+    _check_runs("finetune", said)
     new = Path(str(said["new"])).absolute()
     store = said["store"] or str(new / "episodes")
     moved = {
@@ -160,6 +178,25 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     learner = {"run": _absolute(said["run"]), "new": str(new), "store": _absolute(store), "settings": said["settings"]}
     learner["contract"] = others[0].parameters["contract"]
     return [*specs, NodeSpec("learner", learner)]
+
+
+def _learn(said: dict[str, Value]) -> list[NodeSpec]:
+    """The learner on a host of its own, and who carries recordings to it and policies away."""
+    _check_runs("learn", said)
+    if not said["contract"]:
+        raise InputError("learn: give it the robot's contract (contract, a YAML file)")
+    new = Path(str(said["new"])).absolute()
+    common: dict[str, Value] = {"contract": _absolute(said["contract"]), "new": str(new)}
+    common["store"] = _absolute(said["store"]) or str(new / "episodes")
+    learner = common | {"run": _absolute(said["run"]), "settings": said["settings"]}
+    courier = common | {"side": "learner", "bags": _absolute(said["bags"]) or str(new / "bags")}
+    return [NodeSpec("learner", learner), NodeSpec("courier", courier | {"place": said["place"]})]
+
+
+def _check_runs(kind: str, said: Mapping[str, Value]) -> None:
+    for name, what in (("run", "the pretrained"), ("new", "the new")):
+        if not said[name]:
+            raise InputError(f"{kind}: give it {name}, {what} run's folder")
 
 
 def _judge(said: Mapping[str, Value], *, simulated: bool) -> str:

@@ -120,7 +120,7 @@ def test_an_imagined_episode_is_the_systems_own(fitted):
 def test_elites_are_the_members_with_the_smallest_held_out_errors_and_only_they_are_asked(fitted):
     made, fit = fitted
     rows = fit.held_out
-    batch = Prepared(**{name: getattr(linear(2000), name)[rows] for name in Prepared.__slots__})
+    batch = linear(2000).at(rows)
     again = made.errors(batch)
     torch.testing.assert_close(again, fit.errors)
     assert fit.elites.tolist() == again.argsort()[:2].tolist() == made.elites.tolist()
@@ -187,7 +187,7 @@ def test_it_is_over_when_no_member_gets_better_and_each_ends_at_its_best(monkeyp
     assert (table[-1] > fit.errors).any(), "it went on after its best"
     assert (fit.errors <= table.amin(0) / 0.99 + 1e-6).all()
     rows = fit.held_out
-    held_out = Prepared(**{name: getattr(noise, name)[rows] for name in Prepared.__slots__})
+    held_out = noise.at(rows)
     torch.testing.assert_close(errors(made, held_out), fit.errors)
 
 

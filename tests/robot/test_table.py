@@ -18,7 +18,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-NEEDED: dict[str, dict[str, Any]] = {"record": {}, "finetune": {"run": "r", "new": "n"}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "record": {},
+    "finetune": {"run": "r", "new": "n"},
+    "learn": {"run": "r", "new": "n"},
+}
 """Beside a contract; of a set that is not here, a run."""
 
 
@@ -219,3 +223,18 @@ def test_nobody_simulates_a_real_robot() -> None:
     with pytest.raises(InputError, match=r"unknown judge 'simulation'"):
         nodes("deploy", {"run": "r", "contract": str(SHIPPED), "judge": "simulation"})
     assert by_name("sim", run="r", judge="simulation")["sim_robot"]["judges"] is True
+
+
+def test_a_learner_on_another_host_is_carried_to_and_from(elsewhere: Path) -> None:
+    found = by_name("learn", run="r", new="n", contract="arm.yaml")
+    assert list(found) == ["learner", "courier"]
+    assert found["learner"]["store"] == found["courier"]["store"] == str(elsewhere / "n" / "episodes")
+    assert (found["courier"]["side"], found["courier"]["bags"]) == ("learner", str(elsewhere / "n" / "bags"))
+
+
+@pytest.mark.parametrize("kind", ["sim", "deploy"])
+def test_so_are_the_nodes_of_its_robot(kind: str, elsewhere: Path) -> None:
+    found = by_name(kind, run="r", new="policies", contract="arm.yaml")
+    assert found["actor"]["new"] == found["courier"]["new"] == str(elsewhere / "policies")
+    assert (found["courier"]["side"], found["courier"]["bags"]) == ("robot", found["recorder"]["bags"])
+    assert "courier" not in by_name(kind, run="r", contract="arm.yaml")
