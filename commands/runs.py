@@ -298,30 +298,18 @@ def _refuse_without_labels(options: argparse.Namespace) -> None:
 
 def _demo(options: argparse.Namespace) -> Result:
     from finetune.demo import demo, free_folder
-    from robot.ros import require_ros
+    from robot.demo import DemoRobot
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     try:
-        require_ros()
+        robot = DemoRobot(say)
     except InputError as error:
         say(f"without a robot: {error}")
-        deploy = None
-    else:
-        deploy = _deploy
-    report = demo(options.folder or free_folder(Path("runs")), say, deploy)
+        robot = None
+    report = demo(options.folder or free_folder(Path("runs")), say, robot)
     return {"report": str(report)}, f"report: {report}"
-
-
-def _deploy(run: Path, folder: Path, episodes: int) -> tuple[Any, str]:
-    from robot.demo import deploy
-
-    evaluation, imported = deploy(run, folder, episodes, lambda line: print(line, file=sys.stderr, flush=True))
-    return evaluation, (
-        f"     recorded as {folder / 'bags'}, imported as {folder / 'on-robot'}: "
-        f"{imported.episodes} episodes, {imported.steps} steps, {len(imported.left_out)} left out"
-    )
 
 
 def nothing_but_resume(options: argparse.Namespace) -> None:

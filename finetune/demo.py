@@ -1,15 +1,16 @@
 """The main job in minutes on two cores: logs, labels by looking, pretraining, fine-tuning, reports."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from episodes.contract import Camera
 from episodes.errors import InputError
 from episodes.store import Store
 from finetune.config import resolve
@@ -47,17 +48,30 @@ ONLINE_EPISODES = 60
 EVALUATION_EPISODES = 50
 DEPLOYED_EPISODES = 20
 
-Deploy = Callable[[Path, Path, int], tuple[Evaluation, str]]
-"""A run, the demo's folder and how many episodes, to what became of them on a robot, and a line on that."""
+GAP = "friction=0.5,delay_steps=1"
+"""What the robot has that the simulator has not that everything before was learned in."""
+ROBOT_EPISODES = 30
 
 
-def demo(folder: Path, say: Callable[[str], None], deploy: Deploy | None = None) -> Path:
-    """Collect, label by looking, pretrain, evaluate, fine-tune, evaluate again, deploy and report.
+class Robot(Protocol):
+    """A robot with its nodes; see `robot.demo`."""
+
+    def deploy(self, run: Path, folder: Path, episodes: int) -> tuple[Evaluation, str]:
+        """What became of so many episodes of a run's policy, recorded below a folder, and a line on that."""
+        ...
+
+    def learn(self, run: Path, new: Path, cameras: Sequence[Camera], gap: str, episodes: int) -> str:
+        """Go on learning from so many episodes; a line on that."""
+        ...
+
+
+def demo(folder: Path, say: Callable[[str], None], robot: Robot | None = None) -> Path:
+    """Collect, label by looking, pretrain, evaluate, fine-tune, evaluate again, deploy, learn on the robot, and report.
 
     Args:
         folder: a new or empty folder for the stores, the adapted model and the runs.
         say: takes one line at a time.
-        deploy: puts a policy on a robot; None where there is none.
+        robot: that a policy is put on, and learns on; None where there is none.
 
     Returns:
         The report.
@@ -88,23 +102,31 @@ def demo(folder: Path, say: Callable[[str], None], deploy: Deploy | None = None)
     with stages.stage("evaluate the fine-tuned policy"):
         policy = Policy.load(Run.open(folder / "iql-online").last)
         evaluations["iql, fine-tuned"] = _evaluated(task, policy, folder, "iql-online")
-    if deploy is not None:
+    if robot is not None:
         with stages.stage(f"the same on a simulated robot through ROS 2, {DEPLOYED_EPISODES} episodes"):
-            on_robot, told = deploy(folder / "iql-online", folder, DEPLOYED_EPISODES)
+            on_robot, told = robot.deploy(folder / "iql-online", folder, DEPLOYED_EPISODES)
             evaluations["iql, fine-tuned, on ROS 2"] = on_robot
             Run.open(folder / "iql-online").save_evaluation("ros", on_robot.summary())
         say(told)
+        other = make_task(TASK, gap=GAP)
+        with stages.stage(f"learn on a robot that is not like the simulator ({GAP}), {ROBOT_EPISODES} episodes"):
+            told = robot.learn(folder / "iql-online", folder / "iql-robot", store.contract.cameras, GAP, ROBOT_EPISODES)
+        say(told)
+        with stages.stage("evaluate there what it was begun with and what it became"):
+            for who, name in (("iql, fine-tuned, other robot", "iql-online"), ("iql, learned there", "iql-robot")):
+                policy = Policy.load(Run.open(folder / name).last)
+                evaluations[who] = _evaluated(other, policy, folder, name, "other-robot")
     with stages.stage("write the reports"):
         others = [(who, e.summary()) for who, e in evaluations.items() if who.startswith(("operator", "bc"))]
-        report = write_report(Run.open(folder / "iql-online"), others)
+        report = write_report(Run.open(folder / ("iql-online" if robot is None else "iql-robot")), others)
         of_labels = write_label_report(store, "looked")
     say("")
     say(text_of(found))
     say("")
-    say(f"{'who':26s} {'success [95 %]':22s} return  steps")
+    say(f"{'who':28s} {'success [95 %]':22s} return  steps")
     for who, evaluation in evaluations.items():
         row = row_of(who, evaluation.summary())
-        say(f"{who:26s} {row.success:22s} {evaluation.returns.mean():6.2f} {row.length:>6s}")
+        say(f"{who:28s} {row.success:22s} {evaluation.returns.mean():6.2f} {row.length:>6s}")
     stages.total()
     say(f"the labels: {of_labels}")
     return report
@@ -166,19 +188,19 @@ class _Stages:
         self._say(f"all: {time.monotonic() - self._began:.0f} s")
 
 
-def _evaluated(task: Any, operator: Any, folder: Path, run: str | None) -> Evaluation:
-    """Evaluate on the fixed seeds; a run keeps the numbers and two videos."""
+def _evaluated(task: Any, operator: Any, folder: Path, run: str | None, name: str = TASK) -> Evaluation:
+    """Evaluate on the fixed seeds; a run keeps the numbers and two videos under a name."""
 
     def keep_video(number: int, frames: list[Any]) -> None:
         if run is not None:
-            save_video(Run.open(folder / run), f"{TASK}-{number}", frames, task.contract.rate)
+            save_video(Run.open(folder / run), f"{name}-{number}", frames, task.contract.rate)
 
     def shown(numbers: Iterable[int]) -> Iterable[int]:
         return tqdm(numbers)
 
     result = evaluate(task, operator, EVALUATION_EPISODES, videos=2 if run else 0, on_video=keep_video, progress=shown)
     if run is not None:
-        Run.open(folder / run).save_evaluation(TASK, result.summary())
+        Run.open(folder / run).save_evaluation(name, result.summary())
     return result
 
 

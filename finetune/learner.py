@@ -206,7 +206,9 @@ class Learner:
         logged = {} if finished is None else self.judge(finished)
         outcome = self._add(episode)
         if policy is not None and "online/success" in outcome:
-            self.trials.add(policy, bool(outcome["online/success"]))
+            # It was acted by the mean, and is no part of how well it goes while learning.
+            outcome["evaluation/success"] = outcome.pop("online/success")
+            self.trials.add(policy, bool(outcome["evaluation/success"]))
         return outcome | logged
 
     def judge(self, trial: Trial) -> dict[str, float]:

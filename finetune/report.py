@@ -10,6 +10,7 @@ import yaml
 from episodes.charts import line_chart, success_chart
 from episodes.files import write_whole
 from episodes.page import data_uri, render
+from finetune.online_facts import online_facts
 from finetune.run import Run
 
 CHARTS = (
@@ -107,6 +108,7 @@ def _chapter(run: Run) -> dict[str, Any]:
     return {
         "name": run.path.name,
         "kind": config["kind"],
+        "facts": online_facts(run, metrics) if config["kind"] == "finetune" else [],
         "charts": charts,
         "config": yaml.safe_dump(config, sort_keys=False),
     }

@@ -37,7 +37,8 @@ class Prepared:
     def at(self, rows: Tensor) -> "Prepared":
         """Some of the rows, by number or by mask."""
         columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(Prepared)}
-        return Prepared(**{name: None if values is None else values[rows] for name, values in columns.items()})
+        there = {name: values[rows] for name, values in columns.items() if values is not None}
+        return Prepared(**there)
 
 
 @dataclass(frozen=True, slots=True)

@@ -323,7 +323,7 @@ def test_doctor_says_one_entry_per_check(answer, monkeypatch):
 
 
 def test_demo_says_where_its_report_is(answer, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.demo.demo", lambda folder, say, deploy: say("working") or folder / "report.html")
+    monkeypatch.setattr("finetune.demo.demo", lambda folder, say, robot: say("working") or folder / "report.html")
     assert answer("demo", tmp_path) == {"report": f"{tmp_path}/report.html"}
     monkeypatch.chdir(tmp_path)
     assert answer("demo") == {"report": "runs/demo-1/report.html"}
