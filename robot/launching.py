@@ -22,11 +22,12 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from episodes.errors import InputError
 from episodes.typed import parse_settings
-from robot.table import ARGUMENTS, nodes
+from robot.table import ARGUMENTS, NodeSpec, nodes
+from robot.up import MOST_RESTARTS, RESTARTED
 
 
 def description_of(kind: str) -> LaunchDescription:
-    """A set of nodes; where one ends, all of them do."""
+    """A set of nodes; where one ends for good, all of them do."""
     arguments = [
         DeclareLaunchArgument(argument.name, default_value=str(argument.default), description=argument.what)
         for argument in ARGUMENTS[kind]
@@ -45,19 +46,31 @@ def _actions(kind: str, context: LaunchContext) -> list[Any]:
     apart = (kind == "sim" or given.get("task")) and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
     actions: list[Any] = [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
     for spec in specs:
-        files = [said["params_file"]] if said["params_file"] else []
-        parameters = {key: ParameterValue(value, value_type=type(value)) for key, value in spec.parameters.items()}
-        node = Node(
-            package="firsthand",
-            executable=spec.name,
-            name=spec.name,
-            namespace=said["namespace"],
-            parameters=[parameters, *files],
-            output="screen",
-        )
-        ended = EmitEvent(event=Shutdown(reason=f"node {spec.name} has ended"))
-        actions += [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[ended]))]
+        actions += _started(spec, said)
     return actions
+
+
+def _started(spec: NodeSpec, said: dict[str, str], restarts: int = MOST_RESTARTS) -> list[Any]:
+    """A node that is started again so many times when it crashes; any other end of it ends all of them."""
+    files = [said["params_file"]] if said["params_file"] else []
+    parameters = {key: ParameterValue(value, value_type=type(value)) for key, value in spec.parameters.items()}
+    node = Node(
+        package="firsthand",
+        executable=spec.name,
+        name=spec.name,
+        namespace=said["namespace"],
+        parameters=[parameters, *files],
+        output="screen",
+    )
+
+    def over(event: Any, context: LaunchContext) -> list[Any]:
+        crashed = event.returncode < 0 and spec.name in RESTARTED
+        if crashed and restarts and not context.is_shutdown:
+            told = LogInfo(msg=f"firsthand: node {spec.name} has crashed; it is started again")
+            return [told, *_started(spec, said, restarts - 1)]
+        return [EmitEvent(event=Shutdown(reason=f"node {spec.name} has ended"))]
+
+    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=over))]
 
 
 def _typed(default: Any, text: str) -> Any:

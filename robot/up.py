@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -21,6 +22,13 @@ GRACE = 10.0
 LAST_WORDS = 2.0
 """How long what a node has said is waited for when it has ended [s]."""
 ROBOT = "sim_robot"
+RESTARTED = frozenset({"actor", "courier", "learner", "recorder", "rewarder"})
+"""Nodes that are started again when they crash. Without the guardian, or its robot, nothing goes on; and what was told
+something that cannot be, would be told it again."""
+MOST_RESTARTS, WINDOW = 5, 60.0
+"""Of one node within so long [s]: more often is no accident."""
+LOOK = 0.2
+"""Between two looks for a node that has ended [s]."""
 
 
 class Up:
@@ -31,9 +39,14 @@ class Up:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._readers: dict[str, threading.Thread] = {}
         self._last: dict[str, str] = {}
+        self._commands = {spec.name: command_of(spec, namespace, params_file) for spec in specs}
+        self._restarts: dict[str, deque[float]] = {name: deque(maxlen=MOST_RESTARTS) for name in self._commands}
+        self._mending = False
+        self._stopping = threading.Event()
+        self._changing = threading.Lock()
         try:
-            for spec in specs:
-                self._start(spec.name, command_of(spec, namespace, params_file))
+            for name, command in self._commands.items():
+                self._start(name, command)
         except BaseException:
             self.stop()
             raise
@@ -56,8 +69,37 @@ class Up:
         return self._processes[name].pid
 
     def ended(self) -> str | None:
-        """The name of a node that has ended; None while all are there."""
-        return next((name for name, process in self._processes.items() if process.poll() is not None), None)
+        """The name of a node that has ended for good; None while all are there."""
+        with self._changing:
+            over = [name for name, process in self._processes.items() if process.poll() is not None]
+            return next((name for name in over if not self._will_be_mended(name)), None)
+
+    def mend(self) -> None:
+        """Start again what has crashed, as long as that is not again and again."""
+        with self._changing:
+            for name in self._commands:
+                if self._processes[name].poll() is not None and self._will_be_mended(name):
+                    self._say(f"firsthand: {self.problem(name)}; it is started again")
+                    self._restarts[name].append(time.monotonic())
+                    self._start(name, self._commands[name])
+
+    def _will_be_mended(self, name: str) -> bool:
+        """Of one that has ended, whether it is started again."""
+        restarts = self._restarts[name]
+        often = len(restarts) == MOST_RESTARTS and time.monotonic() - restarts[0] < WINDOW
+        crashed = self._processes[name].returncode < 0
+        return self._mending and name in RESTARTED and crashed and not often and not self._stopping.is_set()
+
+    def keep_mending(self) -> None:
+        """From now on, in a thread of its own, until `stop`."""
+
+        self._mending = True
+
+        def work() -> None:
+            while not self._stopping.wait(LOOK):
+                self.mend()
+
+        threading.Thread(target=work, name="mending", daemon=True).start()
 
     def status(self, name: str) -> int | None:
         """With what a node has ended; None while it is there."""
@@ -72,6 +114,11 @@ class Up:
 
     def stop(self) -> None:
         """End all nodes, gently, then not; a simulated robot last, so that it can be brought to rest."""
+        self._stopping.set()
+        with self._changing:
+            self._stop()
+
+    def _stop(self) -> None:
         deadline = time.monotonic() + GRACE
         robots = {name: process for name, process in self._processes.items() if name == ROBOT}
         others = {name: process for name, process in self._processes.items() if name != ROBOT}
@@ -131,6 +178,7 @@ def running(kind: str, given: Mapping[str, Value], say: Callable[[str], None]) -
         # Its commands have a real robot's names, and somebody's robot may listen in the same network.
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     up = Up(specs, str(given.get("namespace", "")), str(given.get("params_file", "")), say)
+    up.keep_mending()
     try:
         yield up
     finally:
@@ -148,7 +196,7 @@ def up(kind: str, given: Mapping[str, Value], say: Callable[[str], None]) -> Non
     try:
         with running(kind, given, say) as processes:
             while (name := processes.ended()) is None:
-                time.sleep(0.1)
+                time.sleep(LOOK)
             problem = processes.problem(name)
     finally:
         signal.signal(signal.SIGTERM, before)

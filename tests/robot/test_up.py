@@ -308,3 +308,61 @@ def test_namespace_and_file_reach_the_command_lines(monkeypatch: pytest.MonkeyPa
     with running("record", {"contract": "c.yaml", "namespace": "left", "params_file": "p.yaml"}, lambda _: None):
         ((spec, namespace, params_file),) = seen
     assert (spec.name, namespace, params_file) == ("recorder", "left", "p.yaml")
+
+
+def pid_after(processes: Up, name: str, before: int) -> int:
+    """Of a node that was started again."""
+    deadline = time.monotonic() + WAIT
+    while processes.pid(name) == before:
+        assert time.monotonic() < deadline, "it is not started again"
+        time.sleep(0.01)
+    return processes.pid(name)
+
+
+def test_who_learns_may_crash_and_is_started_again(start: Start) -> None:
+    heard = Heard()
+    processes = start(heard, guardian=SLEEPS, learner=SLEEPS)
+    processes.keep_mending()
+    guardian, learner = processes.pid("guardian"), processes.pid("learner")
+    for _ in range(2):
+        heard.wait_for("[learner] ready")
+        os.kill(learner, signal.SIGKILL)
+        learner = pid_after(processes, "learner", learner)
+        assert processes.ended() is None
+    assert processes.pid("guardian") == guardian
+    assert "firsthand: node learner was killed by signal 9: ready; it is started again" in heard.lines
+
+
+def test_who_guards_is_missed_by_all(start: Start) -> None:
+    heard = Heard()
+    processes = start(heard, guardian=SLEEPS, learner=SLEEPS)
+    processes.keep_mending()
+    heard.wait_for("[guardian] ready")
+    os.kill(processes.pid("guardian"), signal.SIGKILL)
+    assert ended(processes) == "guardian"
+
+
+def test_what_was_told_something_wrong_is_not_told_it_again(start: Start) -> None:
+    processes = start(print, guardian=SLEEPS, learner="raise SystemExit(2)")
+    processes.keep_mending()
+    assert ended(processes) == "learner"
+    assert processes.status("learner") == 2
+
+
+def test_what_crashes_again_and_again_is_given_up(start: Start) -> None:
+    heard = Heard()
+    processes = start(heard, guardian=SLEEPS, learner="import os; os.kill(os.getpid(), 9)")
+    processes.keep_mending()
+    assert ended(processes) == "learner"
+    assert sum("started again" in line for line in heard.lines) == up_module.MOST_RESTARTS
+
+
+def test_nobody_is_started_again_while_all_are_ended(start: Start) -> None:
+    heard = Heard()
+    processes = start(heard, guardian=SLEEPS, learner=POLITE)
+    processes.keep_mending()
+    heard.wait_for("[learner] ready")
+    processes.stop()
+    processes.mend()
+    assert processes.status("learner") == 0
+    assert not any("started again" in line for line in heard.lines)
