@@ -94,6 +94,8 @@ class Session:
         self._steps: list[ActorStep] = []
         self._clients: dict[str, Any] = {}
         self._stopped = ""
+        self._begun: set[str] = set()
+        """Episodes that were heard to be under way."""
         self._matched: dict[str, int] = {}
         """Publishers per topic whose messages come."""
         self._began = 0
@@ -193,10 +195,13 @@ class Session:
             raise
         try:
             with self._changed:
-                over = self._changed.wait_for(lambda: self._over(name), timeout)
+                over = self._changed.wait_for(lambda: self._over(name) or self._lost(name), timeout)
+                lost = self._lost(name)
         except BaseException:
             self._abandon()
             raise
+        if lost:
+            raise InputError(f"episode {name} is lost: the recorder was started again while it was under way")
         if not over:
             self._abandon()
             sent = f"{len(self._sent)} commands were sent"
@@ -248,6 +253,10 @@ class Session:
     def _over(self, name: str) -> bool:
         return self._state.episode == name and not self._state.running
 
+    def _lost(self, name: str) -> bool:
+        """Whether the recorder, which had begun an episode, knows nothing of it any more."""
+        return name in self._begun and self._state.episode != name
+
     def _settled(self, name: str) -> bool:
         """Whether what others say of the episode's last step has come."""
         judged = not self._outcomes or self._outcomes[-1].stamp >= self._state.stamp
@@ -289,6 +298,7 @@ class Session:
             self._state = state
             if state.running:
                 self._began = state.stamp
+                self._begun.add(state.episode)
             self._changed.notify_all()
 
     def _on_learner(self, message: String) -> None:

@@ -1,0 +1,71 @@
+"""A person's part, by program, against a recorder that a test plays."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from episodes.errors import InputError
+from robot.reports import EPISODE_TOPIC, EpisodeState, encode
+from tests.robot.processes import Probe
+
+pytest_plugins = ("tests.robot.process_fixtures",)
+
+
+class Recorder:
+    """Begins the episode `one`, and says what a test wants."""
+
+    def __init__(self, probe: Probe):
+        from robot.nodes.shell import STATES
+        from robot.ros import message_class
+
+        self._string, trigger = message_class("std_msgs/msg/String"), message_class("std_srvs/srv/Trigger")
+        self._publisher = probe.node.create_publisher(self._string, EPISODE_TOPIC, STATES)
+        self.begun = threading.Event()
+        probe.node.create_service(trigger, "recorder/start", self._start)
+        probe.node.create_service(trigger, "recorder/stop", lambda request, response: response)
+
+    def _start(self, request: object, response: object) -> object:
+        self.say(EpisodeState("one", True, 1))
+        self.begun.set()
+        response.success, response.message = True, "one"
+        return response
+
+    def say(self, state: EpisodeState) -> None:
+        self._publisher.publish(self._string(data=encode(state)))
+
+
+@pytest.fixture
+def recorder(other_domain: int) -> Iterator[Recorder]:
+    probe = Probe()
+    yield Recorder(probe)
+    probe.close()
+
+
+@pytest.mark.parametrize("afterwards", [EpisodeState("", False, 0), EpisodeState("two", True, 2)])
+def test_an_episode_that_the_recorder_knows_nothing_of_any_more_is_not_waited_for(
+    recorder: Recorder, afterwards: EpisodeState
+) -> None:
+    """It was killed and started again."""
+    from robot.session import Session
+
+    def restarted() -> None:
+        recorder.begun.wait(30.0)
+        recorder.say(afterwards)
+
+    threading.Thread(target=restarted, daemon=True).start()
+    with Session() as session, pytest.raises(InputError, match="episode one is lost: the recorder was started again"):
+        session.episode(60.0)
+
+
+def test_one_that_ends_as_it_should_is_told_of(recorder: Recorder) -> None:
+    from robot.session import Session
+
+    def ending() -> None:
+        recorder.begun.wait(30.0)
+        recorder.say(EpisodeState("one", False, 2, terminated=True, success=True, reason="success"))
+
+    threading.Thread(target=ending, daemon=True).start()
+    with Session() as session:
+        told = session.episode(60.0)
+    assert (told.name, told.success, told.steps, told.reason, told.truth) == ("one", True, 0, "success", None)
