@@ -1,5 +1,7 @@
 """The robot learns while it works: the nodes as processes, and what they make against the same in one process."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from finetune.following import Following
 from finetune.learner import Beginning, Learner, LearningConfig, learning_config
 from finetune.run import Run
 from policies.checkpoint import actor_hash, load_checkpoint
-from robot.session import learn_on_robot
+from robot.session import learn_on_robot, run_episodes
 from tests.robot.contracts import SHIPPED
 from tests.robot.processes import Nodes, Probe, Rig
 
@@ -92,3 +94,30 @@ def test_evaluations_are_acted_by_one_policy_and_judged(learning: tuple[Rig, Pat
     (judged,) = [line for line in Run.open(new).metrics() if "evaluation/success_rate" in line]
     assert judged["step"] == 9
     assert judged["evaluation/success_rate"] == sum(bool(episode.success) for episode in found[2:4]) / 2
+
+
+def test_a_policy_that_is_damaged_or_anothers_is_not_taken(
+    learning: tuple[Rig, Path], runs: Path, tmp_path: Path
+) -> None:
+    """The one that is there goes on, and the node says why."""
+    rig, new = learning
+    run = Run.open(new)
+    good = int(run.last.name)
+    rig.nodes.kill("learner")
+    damaged, foreign = run.checkpoint(1000), run.checkpoint(1001)
+    shutil.copytree(run.last, damaged)
+    content = bytearray((damaged / "state.safetensors").read_bytes())
+    content[-1] ^= 1
+    (damaged / "state.safetensors").write_bytes(content)
+    shutil.copytree(run.last, foreign)
+    description = json.loads((foreign / "state.json").read_text())
+    description["contract"]["state"][0]["unit"] = "mm"
+    (foreign / "state.json").write_text(json.dumps(description))
+    for number, why in ((1000, "does not match its description"), (1001, "does not fit the policy: state entry 0")):
+        run.mark_last(number, keep=[good])
+        rig.probe.wait("the actor says so", lambda why=why: why in rig.probe.status("actor")[1])
+        assert rig.probe.status("actor")[0] == 2
+        (found,) = run_episodes(1, enable=True)
+        assert found.policy == policy_of(run.checkpoint(good))
+    run.mark_last(good)
+    rig.probe.wait("all is well again", lambda: rig.probe.status("actor")[0] == 0)
