@@ -32,7 +32,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from episodes.importing import import_into
 from robot.bag_import import BagSource
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 
 JOINTS = [f"joint{number}" for number in range(1, 8)]
 STATES, COMMANDS, PICTURES = 500, 20, 30

@@ -31,7 +31,7 @@ from finetune.following import Following
 from finetune.learner import Beginning, Learner, LearningConfig
 from finetune.run import Run
 from robot.bag_import import BagSource
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.session import Session, learn_on_robot
 from robot.up import Up, running
 

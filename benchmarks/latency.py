@@ -32,7 +32,7 @@ from episodes.episode import Episode
 from episodes.store import Store
 from finetune.config import resolve
 from finetune.pretrain import pretrain
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.reports import SENT_TOPIC, EpisodeState, Sent, decode, encode
 from robot.ros import make_message, message_class, require_ros
 from robot.table import NodeSpec

@@ -32,7 +32,7 @@ from finetune.intervals import paired_difference
 from finetune.online import FIRST_EPISODE_SEED
 from finetune.run import Run
 from policies.policy import Policy
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.table import contracts
 from robot.up import running
 from sim.task import make_task

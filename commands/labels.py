@@ -141,7 +141,7 @@ def _label_with_constraints(options: argparse.Namespace) -> Result:
         constraints = read_constraints(options.config)
     elif options.contract is not None:
         from robot.constraints import constraints_of
-        from robot.contract import read_robot_contract
+        from robot.contract_file import read_robot_contract
 
         constraints, left = constraints_of(read_robot_contract(options.contract))
     else:

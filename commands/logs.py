@@ -56,7 +56,7 @@ def _import(options: argparse.Namespace) -> Result:
     from episodes.contract import read_contract
     from episodes.importers import open_source
     from episodes.importing import import_into
-    from robot.contract import is_robot_contract
+    from robot.contract_file import is_robot_contract
 
     if options.contract is not None and is_robot_contract(options.contract):
         return _import_bag(options)
@@ -72,7 +72,7 @@ def _import(options: argparse.Namespace) -> Result:
 def _import_bag(options: argparse.Namespace) -> Result:
     from episodes.importing import import_into
     from robot.bag_import import BagSource
-    from robot.contract import read_robot_contract
+    from robot.contract_file import read_robot_contract
 
     if options.image_size is not None:
         raise InputError("--image-size: a robot's contract says how large its cameras' pictures are")

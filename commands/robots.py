@@ -38,7 +38,8 @@ def add(command: Add) -> None:
 
 
 def _contract(options: argparse.Namespace) -> Result:
-    from robot.contract import check_guarded, json_schema, read_robot_contract
+    from robot.contract_file import json_schema, read_robot_contract
+    from robot.contract_rules import check_guarded
 
     if options.what == "schema":
         schema = json_schema()

@@ -15,7 +15,7 @@ from finetune.online import FIRST_EPISODE_SEED
 from finetune.run import Run
 from policies.policy import Policy
 from robot.bag_import import BagSource
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.ros import require_ros
 from robot.table import Value, contracts
 from robot.up import running

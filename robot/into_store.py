@@ -119,7 +119,7 @@ def main(store: str, contract: str, place: str, *recordings: str) -> None:
     from episodes.importing import import_into
     from episodes.snapshot import StoreError
     from robot.bag_import import BagSource
-    from robot.contract import read_robot_contract
+    from robot.contract_file import read_robot_contract
 
     assert place in ("real", "sim")
     for recording in recordings:

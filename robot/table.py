@@ -220,7 +220,7 @@ def _has_classifier(run: Path, contract: Path) -> bool:
     from finetune.data import labeller_of
     from finetune.run import Run
     from rewards.labeller import Labeller
-    from robot.contract import read_robot_contract
+    from robot.contract_file import read_robot_contract
 
     folder = labeller_of(Run.open(run))
     if folder is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rclpy.utilities import get_rmw_implementation_identifier
 
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.monitor.listening import TRANSPORTS, Listener, read_picture
 from robot.monitor.serving import Server, Site
 from robot.monitor.views import Views

@@ -12,7 +12,7 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from episodes.errors import InputError
-from robot.contract import check_guarded
+from robot.contract_rules import check_guarded
 from robot.frames import Arrival, Frames
 from robot.guardian import Decision, Guardian, Surroundings, Verdict
 from robot.messages import header_stamp, path_of, pressed

@@ -24,7 +24,8 @@ from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
 from episodes.errors import InputError
-from robot.contract import RobotContract, read_robot_contract
+from robot.contract import RobotContract
+from robot.contract_file import read_robot_contract
 from robot.reports import decode
 from robot.ticking import SWITCH, ask_for_realtime, ask_for_realtime_middleware
 

@@ -13,7 +13,8 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_typestore
 
-from robot.contract import RobotContract, robot_contract_from
+from robot.contract import RobotContract
+from robot.contract_file import robot_contract_from
 from robot.reports import ActorStep, EpisodeState, Outcome, Sent, encode
 
 SECOND = 1_000_000_000

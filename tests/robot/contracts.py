@@ -8,7 +8,8 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 
-from robot.contract import RobotContract, robot_contract_from
+from robot.contract import RobotContract
+from robot.contract_file import robot_contract_from
 from sim.base import Task
 from sim.gaps import Gap
 

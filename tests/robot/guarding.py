@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from robot.contract import RobotContract, robot_contract_from, state_entries
+from robot.contract import RobotContract, state_entries
+from robot.contract_file import robot_contract_from
 from robot.frames import Frame
 from robot.guardian import Decision, Guardian, Surroundings, Verdict
 from robot.intervals import Limits, limits_of

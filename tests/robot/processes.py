@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
-from robot.contract import RobotContract, read_robot_contract
+from robot.contract import RobotContract
+from robot.contract_file import read_robot_contract
 from robot.frames import Frames
 from robot.messages import header_stamp
 from robot.reports import (

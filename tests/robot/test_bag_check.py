@@ -8,7 +8,8 @@ import pytest
 
 from episodes.errors import InputError
 from robot.bag_check import Finding, check_bag
-from robot.contract import RobotContract, read_robot_contract
+from robot.contract import RobotContract
+from robot.contract_file import read_robot_contract
 from tests.robot.bagmaking import CAMERA, Logged, arm, driving, floats, joint_state, text, write_mcap
 
 

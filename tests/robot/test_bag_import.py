@@ -20,7 +20,8 @@ from episodes.importing import import_into
 from episodes.store import Store
 from robot import frames
 from robot.bag_import import BagSource
-from robot.contract import RobotContract, read_robot_contract
+from robot.contract import RobotContract
+from robot.contract_file import read_robot_contract
 from robot.frames import Arrival
 from robot.pictures import picture_from
 from robot.reports import EpisodeState, encode

@@ -6,7 +6,7 @@ import pytest
 from episodes.constraints import Length, Limit
 from episodes.errors import InputError
 from robot.constraints import constraints_of
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from tests.robot.contracts import REMOVED, SHIPPED, contract
 
 WRENCH = {

@@ -15,15 +15,9 @@ from hypothesis import strategies as st
 from episodes.contract import ActionEntry, Camera, StateEntry, contract_from
 from episodes.errors import InputError
 from episodes.typed import plain
-from robot.contract import (
-    RobotContract,
-    check_guarded,
-    is_robot_contract,
-    json_schema,
-    read_robot_contract,
-    robot_contract_from,
-    state_entries,
-)
+from robot.contract import RobotContract, state_entries
+from robot.contract_file import is_robot_contract, json_schema, read_robot_contract, robot_contract_from
+from robot.contract_rules import check_guarded
 from sim.task import Task
 from tests.robot.contracts import REMOVED, ROOT, SHIPPED, SMALL, contract, mapping
 

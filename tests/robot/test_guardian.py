@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from episodes.errors import InputError
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.guardian import Decision, Guardian, Verdict
 from robot.reports import ActorStep
 from tests.robot.guarding import Bench, command, contract_of, entry

@@ -11,7 +11,8 @@ import yaml
 
 from episodes.episode import Episode, Source
 from robot.bag_import import BagSource
-from robot.contract import read_robot_contract, state_entries
+from robot.contract import state_entries
+from robot.contract_file import read_robot_contract
 from robot.frames import Arrival, Frames
 from robot.messages import header_stamp
 from robot.outgoing import command_message, observation_message

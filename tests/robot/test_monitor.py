@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot.contract import CameraTopic, RobotContract, robot_contract_from
+from robot.contract import CameraTopic, RobotContract
+from robot.contract_file import robot_contract_from
 from robot.monitor.history import EPISODES, POLICIES, History
 from robot.monitor.layout import Entry, grouped, layout, silence, state_limits
 from robot.monitor.samples import SLOT, SPAN, Samples, age, plain

@@ -48,7 +48,7 @@ class Robot(threading.Thread):
 
     def __init__(self, probe: Probe, nodes: Nodes):
         super().__init__(daemon=True)
-        from robot.contract import read_robot_contract
+        from robot.contract_file import read_robot_contract
 
         self.probe, self.contract = probe, read_robot_contract(nodes.contract)
         self.ending = threading.Event()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from episodes.errors import InputError
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.frames import Frame
 from robot.recording import AFTER, GRACE, EpisodeKeeper, recorded_topics
 from robot.reports import ActorStep, Outcome, Sent

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from episodes.errors import InputError
-from robot.contract import RobotContract, read_robot_contract
+from robot.contract import RobotContract
+from robot.contract_file import read_robot_contract
 from robot.controllers import Controller
 from robot.frames import Arrival, Frames
 from robot.messages import header_stamp

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from episodes.errors import InputError
-from robot.contract import read_robot_contract
+from robot.contract_file import read_robot_contract
 from robot.table import ARGUMENTS, NodeSpec, contracts, nodes
 from tests.robot.contracts import SHIPPED
 
