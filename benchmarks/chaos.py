@@ -120,22 +120,26 @@ def checked(new: Path, contract: Path, undisturbed: Path) -> dict[str, Any]:
     """The store against its bags, and the policy against one that learned from the same episodes at leisure."""
     there = Store.open(new / "episodes").snapshot()
     again = undisturbed / "again"
-    imported = import_into(BagSource(new / "bags", read_robot_contract(contract), place="sim"), again)
+    bags = sorted((new / "bags").glob("*.mcap"))
+    robot = read_robot_contract(contract)
+    left_out = sum(len(import_into(BagSource(bag, robot, place="sim"), again).left_out) for bag in bags)
     ours, theirs = (sorted(m["digest"] for m in s.metadata) for s in (there, Store.open(again).snapshot()))
     config = LearningConfig(checkpoint_every=1)
     parent = Path(Run.open(new).config["parent"])
     beginning = Beginning.of_parent(parent, config)
     made = Run.create(undisturbed / "run", beginning.written(parent, config))
     alone = Following(Learner(made, config, beginning), new / "episodes")
-    while alone.step():
+    learned = int(Run.open(new).last.name)
+    while alone.learner.learned < learned and alone.step():
         pass
     alone.close()
     same = [(Run.open(path).last / "state.safetensors").read_bytes() for path in (new, undisturbed / "run")]
     return {
         "episodes": there.episodes,
         "steps": there.steps,
-        "bags": len(list((new / "bags").glob("*.mcap"))),
-        "bags_left_out": len(imported.left_out),
+        "bags": len(bags),
+        "bags_left_out": left_out,
+        "learned": learned,
         "store_equals_bags": ours == theirs,
         "policy_equals_undisturbed": same[0] == same[1],
     }

@@ -101,6 +101,13 @@ class Cutter:
         self._inputs.add(topic, message, stamps)
         yield from self._catch_up()
 
+    def hole(self) -> Iterator[tuple[str, Episode | EpisodeError]]:
+        """Here messages are missing that nobody knows: what was seen of a pause does not count."""
+        if self._frames:
+            yield from self._finish(self._rule.closing(self._since(), FOREVER), "the bag is damaged in it")
+        yield from self._finish(None, "the bag is damaged in it")
+        self._clear()
+
     def _catch_up(self) -> Iterator[tuple[str, Episode | EpisodeError]]:
         yield from self._advance(self._inputs.newest - LATE)
         self._due = self._frames[-1].tick + self._robot.period if self._frames else 0

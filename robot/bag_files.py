@@ -47,15 +47,31 @@ class Part:
     """No message in it was logged before [ns]."""
     read: Callable[[], Iterator[Raw]]
     """Raises DamagedError where the file does."""
+    file: Path
+    """That it is of: where that is damaged, nothing more of it is read."""
 
 
 def in_order(parts: list[Part]) -> Iterator[Raw]:
-    """The messages of all parts by log time. A part is read when its turn has come, and forgotten after it."""
+    """The messages of all parts by log time. A part is read when its turn has come, and forgotten after it.
+
+    Where a file is damaged comes one without a target: from there on something is missing, and other files go on.
+    """
     waiting = sorted(parts, key=lambda part: part.start)[::-1]
+
+    def until_damage(part: Part) -> Iterator[Raw]:
+        last = part.start
+        try:
+            for message in part.read():
+                last = message.logged
+                yield message
+        except DamagedError:
+            waiting[:] = [each for each in waiting if each.file != part.file]
+            yield Raw(last, last, None, b"")
+
     begun: list[tuple[Raw, Iterator[Raw]]] = []
     while waiting or begun:
         while waiting and (not begun or waiting[-1].start <= begun[0][0].logged):
-            messages = waiting.pop().read()
+            messages = until_damage(waiting.pop())
             first = next(messages, None)
             if first is not None:
                 begun.append((first, messages))
@@ -106,7 +122,7 @@ class BagFile(ABC):
             raise DamagedError(text)
             yield
 
-        return [*parts, Part(self.end + 1, say)]
+        return [*parts, Part(self.end + 1, say, self.path)]
 
     def _saw(self, channel: int, logged: int, last: int | None = None, count: int = 1) -> None:
         self.counts[channel] += count

@@ -14,7 +14,7 @@ from robot.bag_episodes import Cutter, Setting
 from robot.bag_inputs import Inputs, Seen
 from robot.bag_recordings import STRING, Recordings
 from robot.bag_rules import Reported
-from robot.bags import Bag, BagMessage, open_bag
+from robot.bags import HOLE, Bag, BagMessage, open_bag
 from robot.contract import RobotContract
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, SENT_TOPIC, STEP_TOPIC
 
@@ -29,6 +29,10 @@ class Assembler(Protocol):
 
     def take(self, topic: str, message: BagMessage) -> Iterable[tuple[str, Episode | EpisodeError]]:
         """The episodes that are complete with this message; `topic` is the contract's name for where it came from."""
+        ...
+
+    def hole(self) -> Iterable[tuple[str, Episode | EpisodeError]]:
+        """Here a file of the bag is damaged: what was under way ends, and what comes begins anew."""
         ...
 
     def end(self, cut: str | None) -> Found:
@@ -123,12 +127,16 @@ class BagSource:
                 else Cutter(self._robot, inputs, self._setting)
             )
             by_name = {name: topic for topic, name in self._names.items()}
-            for message in self.progress(bag.messages(by_name)):
-                for each in assembler.take(by_name[message.topic], message):
+            damaged = goes_on = False
+            for message in self.progress(bag.messages(by_name, holes=True)):
+                hole = message.topic == HOLE
+                damaged, goes_on = damaged or hole, not hole
+                for each in assembler.hole() if hole else assembler.take(by_name[message.topic], message):
                     self.found += 1
                     yield each
             seen.finish(bag, self._names)
-            for each in assembler.end(bag.cut):
+            # What is missing in the middle is no reason to doubt the end.
+            for each in assembler.end(None if damaged and goes_on else bag.cut):
                 self.found += 1
                 yield each
 

@@ -81,7 +81,9 @@ class McapFile(BagFile):
     def parts(self, wanted: Mapping[int, Any]) -> list[Part]:
         asked = frozenset(wanted)
         chosen = [block for block in self._blocks if block.channels is None or asked & block.channels]
-        return self._end_of([Part(block.start, lambda block=block: self._read(block, wanted)) for block in chosen])
+        return self._end_of(
+            [Part(block.start, lambda block=block: self._read(block, wanted), self.path) for block in chosen]
+        )
 
     def _read(self, block: _Block, wanted: Mapping[int, Any]) -> Iterator[Raw]:
         try:

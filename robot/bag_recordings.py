@@ -95,11 +95,7 @@ class Recordings:
         if topic in self._inputs.topics:
             stamps = self._inputs.stamps(topic, message)
             if self._inputs.jumps(topic, stamps):
-                yield from self._work_off(None)
-                if self._open is not None and self._open.steps:
-                    yield from self._finish("the clock was set back")
-                self._inputs.clear()
-                self._outcomes.clear()
+                yield from self._break_off("the clock was set back")
             self._inputs.add(topic, message, stamps)
             oldest = next((item.tick for _, item in self._queue if isinstance(item, ActorStep)), self._inputs.newest)
             self._inputs.forget_before(min(oldest, self._inputs.newest) - self._inputs.oldest_age - MARGIN)
@@ -113,6 +109,17 @@ class Recordings:
         elif topic == OUTCOME_TOPIC and (outcome := self._decoded(Outcome, topic, message)) is not None:
             insort(self._outcomes, outcome, key=lambda each: each.stamp)
         yield from self._work_off(message.logged - WAIT)
+
+    def hole(self) -> Iterator[tuple[str, Episode | EpisodeError]]:
+        """Here messages are missing that nobody knows."""
+        yield from self._break_off("the recording is damaged in it")
+
+    def _break_off(self, why: str) -> Iterator[tuple[str, Episode | EpisodeError]]:
+        yield from self._work_off(None)
+        if self._open is not None and self._open.steps:
+            yield from self._finish(why)
+        self._inputs.clear()
+        self._outcomes.clear()
 
     def end(self, cut: str | None) -> Iterator[tuple[str, Episode | EpisodeError]]:
         yield from self._work_off(None)

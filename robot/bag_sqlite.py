@@ -43,7 +43,7 @@ class SqliteFile(BagFile):
     def parts(self, wanted: Mapping[int, Any]) -> list[Part]:
         if self.start is None or not wanted:
             return self._end_of([])
-        return self._end_of([Part(self.start, lambda: self._read(wanted))])
+        return self._end_of([Part(self.start, lambda: self._read(wanted), self.path)])
 
     def _connected(self) -> sqlite3.Connection:
         """The file is never written to: what a crash left half done cannot be put right here, only looked through."""

@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 
 from episodes.errors import InputError, unknown
 from episodes.importers.source import reason
-from robot.bag_files import BagFile, Channel, DamagedError, EmptyFile, Part, in_order
+from robot.bag_files import BagFile, Channel, EmptyFile, Part, in_order
 from robot.bag_mcap import MCAP_MAGIC, McapFile
 from robot.bag_sqlite import SQLITE_MAGIC, SqliteFile
 
@@ -41,6 +41,10 @@ class Topic:
     type: str
     count: int
     """Messages."""
+
+
+HOLE = ""
+"""In place of a topic: something is missing here."""
 
 
 class BagMessage(NamedTuple):
@@ -95,8 +99,11 @@ class Bag:
         """How many messages `messages` has to go through."""
         return sum(self.topics[topic].count for topic in topics if topic in self.topics)
 
-    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
+    def messages(self, topics: Collection[str], *, holes: bool = False) -> Iterator[BagMessage]:
         """The messages of some topics in the order of their log times, up to where the bag ends or is damaged.
+
+        Args:
+            holes: go on with other files where one is damaged. There comes a message without a topic.
 
         Raises:
             InputError: for a topic that is not there, or whose type nobody knows.
@@ -111,21 +118,24 @@ class Bag:
                 if channel.topic in topics:
                     wanted[number] = channel.topic, _decoder(channel, self.path)
             parts += file.parts(wanted)
-        return self._decoded(parts)
+        return self._decoded(parts, holes)
 
-    def _decoded(self, parts: list[Part]) -> Iterator[BagMessage]:
-        try:
-            for logged, published, (topic, decode), data in in_order(parts):
-                try:
-                    message = decode(data)
-                except UnreadableError as error:
-                    self.unreadable[topic] += 1
-                    self.reasons.setdefault(topic, str(error))
-                    continue
-                yield BagMessage(topic, logged, published, message)
-        except DamagedError:
-            # Whoever raised it has noted it in its file's `cut`.
-            return
+    def _decoded(self, parts: list[Part], holes: bool) -> Iterator[BagMessage]:
+        for logged, published, target, data in in_order(parts):
+            if target is None:
+                # Where and why is noted in the file's `cut`.
+                if not holes:
+                    return
+                yield BagMessage(HOLE, logged, published, None)
+                continue
+            topic, decode = target
+            try:
+                message = decode(data)
+            except UnreadableError as error:
+                self.unreadable[topic] += 1
+                self.reasons.setdefault(topic, str(error))
+                continue
+            yield BagMessage(topic, logged, published, message)
 
     def close(self) -> None:
         for file in self._files:

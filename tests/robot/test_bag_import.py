@@ -652,3 +652,18 @@ def test_a_real_log_is_imported(shared_data: Path, tmp_path: Path) -> None:
     command = source.contract.action_names.index("C1_INSERT")
     following = np.abs(episode.state[1:, insertion] - episode.action[:, command])
     assert np.median(following) < 0.001
+
+
+def test_of_a_split_bag_a_damaged_file_costs_no_other(tmp_path: Path) -> None:
+    """Somebody else's recorder: what is under way ends where the damage is, and begins anew after it."""
+    folder = write_bag(tmp_path / "bag", driving(0, 12), files=4)
+    broken = folder / "bag_1.mcap"
+    broken.write_bytes(broken.read_bytes()[:-3000])
+    found = [episode for _, episode in BagSource(folder, arm()).episodes()]
+    assert all(isinstance(episode, Episode) for episode in found)
+    whole = [e for _, e in BagSource(write_bag(tmp_path / "whole", driving(0, 12), files=4), arm()).episodes()]
+    assert len(found) == len(whole) + 1 == 2
+    before, after = found
+    np.testing.assert_array_equal(before.state, whole[0].state[: len(before.state)])
+    np.testing.assert_array_equal(after.state[-50:], whole[0].state[-50:])
+    assert 30 < before.steps < 60 < after.steps + 10

@@ -368,3 +368,30 @@ def test_a_policy_that_wants_nonsense_is_kept_as_what_it_wanted(tmp_path: Path) 
     episode = one(odd, tmp_path)
     assert episode.action_proposed is not None and np.isnan(episode.action_proposed).all()
     assert np.isfinite(episode.action).all()
+
+
+def test_a_recording_that_was_cut_off_costs_none_of_those_after_it(tmp_path: Path) -> None:
+    """As in a folder whose recorder was killed, and started again."""
+    for number, name in enumerate(("one", "two", "three")):
+        write_mcap(tmp_path / f"{number}-{name}.mcap", recording(name, 1.0 + 10 * number))
+    cut = tmp_path / "1-two.mcap"
+    content = cut.read_bytes()
+    cut.unlink()
+    (tmp_path / "1-two.mcap.part").write_bytes(content[: len(content) * 2 // 3])
+    source = BagSource(tmp_path, arm())
+    found = dict(source.episodes())
+    assert list(found) == ["one", "two", "three"]
+    lengths = [episode.steps for episode in found.values() if isinstance(episode, Episode)]
+    assert lengths[0] == lengths[2] == 10
+    assert 0 < lengths[1] < 10
+    assert [isinstance(e, Episode) and e.terminated for e in found.values()] == [True, False, True]
+    assert any("episode two has" in note for note in source.seen.notes)
+
+
+def test_what_is_damaged_at_its_end_is_no_more_than_that(tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two")):
+        write_mcap(tmp_path / f"{number}-{name}.mcap", recording(name, 1.0 + 10 * number))
+    last = tmp_path / "1-two.mcap"
+    last.write_bytes(last.read_bytes()[: len(last.read_bytes()) * 2 // 3])
+    found = dict(BagSource(tmp_path, arm()).episodes())
+    assert list(found) == ["one", "two"]
