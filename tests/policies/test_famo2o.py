@@ -148,7 +148,8 @@ def test_the_balance_model_alone_is_moved_through_what_the_family_is_given(prepa
     for module in algorithm.modules.values():
         module.double()
     batch = prepared(64)
-    batch = Prepared(**{name: getattr(batch, name).double() for name in Prepared.__slots__})
+    columns = {name: getattr(batch, name) for name in Prepared.__slots__}
+    batch = Prepared(**{name: None if values is None else values.double() for name, values in columns.items()})
     state, bias = algorithm.generator.get_state(), algorithm.actor.balance.trunk.linear_layers[-1].bias
 
     def loss() -> torch.Tensor:
