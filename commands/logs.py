@@ -1,11 +1,11 @@
-"""Commands about logs: importing, looking, recording, compacting."""
+"""Commands about logs: importing, looking, recording, exporting, compacting."""
 
 import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from commands.common import Add, Result, bar, count, quality_range, return_range, size, task_of
+from commands.common import Add, Result, bar, count, note, quality_range, return_range, size, task_of
 from episodes.errors import InputError
 
 
@@ -47,6 +47,14 @@ def add(command: Add) -> None:
     sub.add_argument("--image-size", type=size, metavar="HxW")
     sub.add_argument("--gap")
     sub.add_argument("--seed", type=int, default=0)
+
+    sub = command("export", _export, "Write a store's episodes in another project's format.")
+    sub.add_argument("store", type=Path, metavar="STORE")
+    sub.add_argument("out", type=Path, metavar="OUT", help="the new file")
+    sub.add_argument("--format", required=True, metavar="NAME", help="robomimic")
+    sub.add_argument(
+        "--labels", default="logged", metavar="NAME", help="whose rewards and successes go out (default: the source's)"
+    )
 
     sub = command("compact", _compact, "Free what a store's old versions take; what runs used stays.")
     sub.add_argument("store", type=Path, metavar="STORE")
@@ -170,6 +178,22 @@ def _collect(options: argparse.Namespace) -> Result:
     store.flush()
     document = {"episodes": options.episodes, "steps": steps, "successes": successes}
     return document, f"{options.store}: {options.episodes} episodes, {steps} steps collected, {successes} successes"
+
+
+def _export(options: argparse.Namespace) -> Result:
+    from episodes.exporting import export_store
+
+    result = export_store(
+        options.store,
+        options.out,
+        options.format,
+        labels=options.labels,
+        tell=lambda line: note(f"left behind: {line}"),
+        progress=bar("episodes"),
+    )
+    return dataclasses.asdict(result), (
+        f"{options.out}: {result.episodes} episodes, {result.steps} steps written for {result.format}"
+    )
 
 
 def _compact(options: argparse.Namespace) -> Result:

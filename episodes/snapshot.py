@@ -159,6 +159,13 @@ class Snapshot:
         missing = np.add.reduceat(np.isnan(reward), self.step_starts) if len(reward) else np.zeros(0)
         return LabelSet(LOGGED, {"reward": reward, "success": success}, missing == 0, {"method": "logged"})
 
+    @property
+    def feature_names(self) -> list[str]:
+        """The derived tables with a row per observation, as frozen image features are."""
+        group = self.root["features"]
+        assert isinstance(group, zarr.Group)
+        return sorted(group.group_keys())
+
     def features(self, name: str, observations: int) -> np.ndarray | None:
         """The first rows of a derived table, one per observation, as many as it has; None where there is no table."""
         if f"features/{name}" not in self.root:
@@ -182,6 +189,14 @@ def open_snapshot(session: icechunk.Session, path: Path) -> Snapshot:
     root = zarr.open_group(session.store, mode="r")
     contract = contract_from(root.attrs["contract"], str(path))  # type: ignore[arg-type]
     return Snapshot(session.snapshot_id, path, contract, root)
+
+
+def ends_of_task(snapshot: Snapshot, labels: LabelSet) -> np.ndarray:
+    """Shape (N,), bool: the steps that end the task, by the label set where it says so, else by the log."""
+    logged = np.zeros(snapshot.steps, bool)
+    logged[snapshot.step_ends - 1] = snapshot.terminated
+    labelled = labels.values.get("terminated")
+    return logged if labelled is None else np.where(np.isnan(labelled), logged, labelled > 0)
 
 
 def first_line(error: Exception) -> str:

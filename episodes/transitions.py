@@ -11,7 +11,7 @@ from torch import Tensor
 from episodes.episode import Episode
 from episodes.errors import InputError
 from episodes.labels import LabelSet
-from episodes.snapshot import Snapshot
+from episodes.snapshot import Snapshot, ends_of_task
 from episodes.typed import STRICT
 
 
@@ -214,14 +214,6 @@ class Transitions:
     def all_actions(self) -> Batch:
         """Every transition once, for statistics of what the policy will have to produce."""
         return self.batch(torch.arange(len(self), device=self._rows.start.device))
-
-
-def ends_of_task(snapshot: Snapshot, labels: LabelSet) -> np.ndarray:
-    """Shape (N,), bool: the steps that end the task, by the label set where it says so, else by the log."""
-    logged = np.zeros(snapshot.steps, bool)
-    logged[snapshot.step_ends - 1] = snapshot.terminated
-    labelled = labels.values.get("terminated")
-    return logged if labelled is None else np.where(np.isnan(labelled), logged, labelled > 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,15 @@ Rules:
 - Rewards are raw; `rewards[t]` is of the observation after action `t`.
 - Times are counted from the start at the environment's control rate; a file that does not say the rate has none.
 - Whatever else a demonstration has is listed as ignored.
+- A file that `firsthand export` wrote has groups `firsthand` with what robomimic has no place for. There the contract,
+  the columns, the task and the place are the store's own, and an episode is terminated where its last step is done.
 - The contract is that of the first usable demonstration. One that has other sizes or keys is left out.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import h5py
 import numpy as np
@@ -34,8 +36,10 @@ from episodes.contract import Contract, StateEntry
 from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
 from episodes.importers import robomimic_names as names
+from episodes.importers.exported import chosen
 from episodes.importers.images import camera, resized
 from episodes.importers.robomimic_demo import SIM_STATE, Demo, Layout, in_order
+from episodes.importers.robomimic_export import read_export
 from episodes.importers.source import checked, choose_cameras, member_names, reading, stamps, words
 
 
@@ -60,7 +64,9 @@ class Robomimic:
             data = file.require_group("data")
             self._keys = in_order(member_names(data))
             attributes = {key: data.attrs[key] for key in names.ENVIRONMENT if key in data.attrs}
+            self._export = read_export(file, path)
         self._environment = names.read_environment(attributes, path)
+        self._given_task = task
         self._task = task or words(names.environment_name(self._environment))
         # Real robots' demonstrations are kept in this layout, too: only a named environment says it was a simulation.
         self._place: Literal["sim", ""] = "sim" if names.environment_name(self._environment) else ""
@@ -98,6 +104,7 @@ class Robomimic:
         for key in self._keys:
             try:
                 found = Demo(file, key).layout
+                found = found if self._export is None else self._export.layout(found)
                 layout = found.with_cameras(list(choose_cameras(found.videos, wanted, self._path)))
                 contract = checked(self._contract(layout, image_size), self._path)
                 self._episode(file, key, layout.with_cameras(()), self._contract(layout.with_cameras(()), None))
@@ -108,6 +115,8 @@ class Robomimic:
         raise InputError(f"{self._path}: none of {len(self._keys)} demonstrations can be used; {why[0]}")
 
     def _contract(self, layout: Layout, image_size: tuple[int, int] | None) -> Contract:
+        if self._export is not None:
+            return chosen(self._export.contract, layout.videos, image_size)
         robosuite = names.is_robosuite(self._environment)
         state: list[StateEntry] = []
         for key, size in layout.state.items():
@@ -134,23 +143,34 @@ class Robomimic:
         steps = len(action)
         final = demo.has_final(layout)
         rewards, dones = demo.per_step("rewards", steps), demo.per_step("dones", steps)
-        success = (rewards > 0).astype(np.float32) if rewards is not None and self._sparse else None
-        terminated = bool(success is not None and success[-1] and dones is not None and dones[-1])
+        done = dones is not None and bool(dones[-1])
+        if self._export is None:
+            fields = self._told(key, steps, final, rewards, done)
+        else:
+            fields = {"terminated": done, **demo.exported()}
+            fields["task"] = self._given_task or fields["task"]
         return Episode(
             state=demo.state(layout, steps, final=final),
             action=action,
-            terminated=terminated,
-            truncated=not terminated,
+            truncated=not fields["terminated"],
             images={c.name: resized(demo.video(c.name, steps, final=final), c) for c in contract.cameras},
-            observation_time=stamps(steps + final, self._rate),
-            action_time=stamps(steps, self._rate),
-            source=np.full(steps, Source.DEMONSTRATION, np.uint8),
             reward=rewards,
-            success=success,
-            task=self._task,
-            place=self._place,
-            origin=f"{self._path.name}:{key}",
+            **fields,
         ).check(contract)
+
+    def _told(self, key: str, steps: int, final: bool, rewards: np.ndarray | None, done: bool) -> dict[str, Any]:
+        """The fields of an episode that the format itself leaves to be told by other signs."""
+        success = (rewards > 0).astype(np.float32) if rewards is not None and self._sparse else None
+        return {
+            "terminated": bool(success is not None and success[-1] and done),
+            "success": success,
+            "observation_time": stamps(steps + final, self._rate),
+            "action_time": stamps(steps, self._rate),
+            "source": np.full(steps, Source.DEMONSTRATION, np.uint8),
+            "task": self._task,
+            "place": self._place,
+            "origin": f"{self._path.name}:{key}",
+        }
 
 
 def _rewards_are_sparse(file: h5py.File, keys: Sequence[str]) -> bool:

@@ -1,18 +1,25 @@
 """One demonstration of a robomimic file: what it has, and its arrays. Whatever is wrong with it is an EpisodeError."""
 
+import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 import h5py
 import numpy as np
 
-from episodes.episode import EpisodeError
+from episodes.episode import COLUMNS, EpisodeError
+from episodes.importers.exported import KEPT, NAME, kept_from, said
 from episodes.importers.images import is_video
 from episodes.importers.source import damaged, member_names, numbers, safe_name
 
 SIM_STATE = "states"
 """The flattened MuJoCo state, which stands for observations in a file that has none."""
+
+
+BESIDE = tuple(column for column in COLUMNS if column in KEPT or column.name == "success")
+"""The columns of an episode that lie in a demonstration's group `firsthand`, where an export of ours wrote the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,17 @@ class Demo:
         """Shape (T + 1, H, W, 3) with the final observation, else (T, H, W, 3), uint8."""
         return self._observed(f"{name}_image", steps, final)
 
+    def exported(self) -> dict[str, Any]:
+        """The fields of an episode that an export of ours keeps beside the format's own."""
+        if NAME not in self._names:
+            raise EpisodeError(f"it has no group {NAME}, which `firsthand export` gives to every demonstration")
+        with damaged(NAME):
+            group = self._group.require_group(NAME)
+            there = member_names(group)
+            columns = {c.name: said(c, np.asarray(group[c.name])) if c.name in there else None for c in BESIDE}
+            kept = dict(json.loads(str(group.attrs["kept"])))
+        return columns | kept_from(kept, f"{NAME}: kept")
+
     def _look(self) -> Layout:
         actions = self._group["actions"] if "actions" in self._names else None
         if not isinstance(actions, h5py.Dataset) or actions.ndim != 2:
@@ -127,7 +145,7 @@ class Demo:
 
     def _beside(self, observed: str) -> tuple[str, ...]:
         """The arrays that are not imported, beside the observations."""
-        return tuple(sorted(self._names - {"actions", "rewards", "dones", "next_obs", observed}))
+        return tuple(sorted(self._names - {"actions", "rewards", "dones", "next_obs", NAME, observed}))
 
     def _observed(self, key: str, steps: int, final: bool) -> np.ndarray:
         """An observation's rows, and after them the last one of `next_obs/` where the final one is asked for."""
