@@ -50,11 +50,12 @@ def add(command: Add) -> None:
 
     sub = command("export", _export, "Write a store's episodes in another project's format.")
     sub.add_argument("store", type=Path, metavar="STORE")
-    sub.add_argument("out", type=Path, metavar="OUT", help="the new file")
-    sub.add_argument("--format", required=True, metavar="NAME", help="robomimic")
+    sub.add_argument("out", type=Path, metavar="OUT", help="the new file (robomimic) or folder (lerobot)")
+    sub.add_argument("--format", required=True, metavar="NAME", help="robomimic or lerobot")
     sub.add_argument(
         "--labels", default="logged", metavar="NAME", help="whose rewards and successes go out (default: the source's)"
     )
+    sub.add_argument("--video", action="store_true", help="lerobot: mp4 instead of PNG; smaller, and not to the bit")
 
     sub = command("compact", _compact, "Free what a store's old versions take; what runs used stays.")
     sub.add_argument("store", type=Path, metavar="STORE")
@@ -188,6 +189,7 @@ def _export(options: argparse.Namespace) -> Result:
         options.out,
         options.format,
         labels=options.labels,
+        video=options.video,
         tell=lambda line: note(f"left behind: {line}"),
         progress=bar("episodes"),
     )

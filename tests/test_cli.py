@@ -306,6 +306,18 @@ def test_report_says_where_it_is(answer, here):
     assert (here / "online" / "report.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("format", ["robomimic", "lerobot"])
+def test_export_says_what_went_out_and_first_what_stays(format, answer, here, tmp_path, capfd):
+    assert run("export", "store", tmp_path / "out", "--format", format, "--labels", "env") == 0
+    out, err = capfd.readouterr()
+    said = answer("export", "store", tmp_path / "again", "--format", format, "--labels", "env")
+    assert said["episodes"] == 3 and said["steps"] == 12 and said["labels"] == "env"
+    assert said["format"] in out and out.count("\n") == 1
+    stays = [f"firsthand: left behind: {line}" for line in said["left_behind"]]
+    assert err.splitlines()[: len(stays)] == stays and "how label set env was made" in said["left_behind"]
+    assert answer("import", tmp_path / "out", tmp_path / "back")["episodes"] == 3
+
+
 def test_compact_says_what_it_freed(answer):
     assert set(answer("compact", "seen")) == {"freed_bytes"}
 
@@ -772,6 +784,19 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         "not those that the policy was trained on",
     ),
     "report: missing run": (["report", "new"], "new: is no run"),
+    "export: missing store": (["export", "new", "out", "--format", "lerobot"], "new: no such store"),
+    "export: a run": (["export", "iql", "out", "--format", "lerobot"], "iql: is not a store"),
+    "export: no format": (["export", "store", "out"], "--format"),
+    "export: unknown format": (["export", "store", "out", "--format", "lerobt"], "did you mean 'lerobot'?"),
+    "export: there already": (["export", "store", "seen", "--format", "lerobot"], "seen: exists"),
+    "export: unknown labels": (
+        ["export", "store", "out", "--format", "robomimic", "--labels", "evn"],
+        "unknown label set 'evn' in store; did you mean 'env'?",
+    ),
+    "export: video of arrays": (
+        ["export", "seen", "out", "--format", "robomimic", "--video"],
+        "--video is for LeRobot",
+    ),
     "compact: missing store": (["compact", "new"], "new: no such store"),
     "demo: not empty": (["demo", "store"], "store: expected a new or an empty folder"),
 }

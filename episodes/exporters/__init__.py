@@ -1,10 +1,11 @@
 """Exporters: a store's episodes in other people's formats."""
 
 from episodes.errors import unknown
+from episodes.exporters.lerobot import LeRobot
 from episodes.exporters.outgoing import Exporter, Outgoing
 from episodes.exporters.robomimic import Robomimic
 
-FORMATS = {"robomimic": Robomimic}
+FORMATS = {"lerobot": LeRobot, "robomimic": Robomimic}
 
 __all__ = ["FORMATS", "Exporter", "Outgoing", "make_exporter"]
 

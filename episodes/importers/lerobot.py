@@ -15,19 +15,24 @@ Rules:
   `next.done` where there is such a column). Without `next.success` it is terminated where its last row is done and its
   rewards are 0 and at last 1. `next.done` alone ends demonstrations as well as tasks, and proves nothing. Everything
   else is truncated, and then its last step is no transition.
-- `next.reward` is kept raw. `success` is `next.success`; without that column it is absent.
+- Where `next.truncated` stands beside `next.done`, the two are told apart: an episode whose last row is done and not
+  truncated is terminated.
+- `next.reward` is kept raw, and an episode in which it is NaN throughout has none. `success` is `next.success`; without
+  that column it is absent.
 - Who acted is a demonstrator, unless a column `complementary_info.is_intervention` tells a human's steps from a
   policy's.
 - The task in words is that of the rows' `task_index`; several are joined by `; `. A real robot is not told from a
   simulated one.
 - Times are the rows' `timestamp`, from the episode's start, for the observation and the action alike.
+- A dataset that `firsthand export` wrote has `meta/firsthand.parquet`. Then the contract, the times, who acted and
+  where are the store's own, from there and from columns `firsthand.*`.
 - One episode is read at a time: its rows in batches, its frames one by one, each decoded once.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,13 +41,15 @@ from episodes.contract import Camera, Contract
 from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
 from episodes.importers import lerobot_names as names
+from episodes.importers.exported import chosen, said
+from episodes.importers.lerobot_export import COLUMNS, as_stored, read_export
 from episodes.importers.lerobot_info import Feature, read_info, read_tasks
 from episodes.importers.lerobot_layout import Entry, read_layout
 from episodes.importers.lerobot_rows import EPISODE, Rows, table
 from episodes.importers.lerobot_videos import CameraVideos, embedded_images
 from episodes.importers.source import checked, choose_cameras, listed, numbers, reading, safe_name
 
-PER_FRAME = ("next.reward", "next.success", "next.done", "complementary_info.is_intervention")
+PER_FRAME = ("next.reward", "next.success", "next.done", "next.truncated", "complementary_info.is_intervention")
 """Columns with one number a frame that an episode is made of where they are there."""
 
 BOOKKEEPING = ("timestamp", "frame_index", EPISODE, "index", "task_index")
@@ -74,6 +81,7 @@ class LeRobot:
         with reading(path / "meta" / "info.json"):
             self._pictures = choose_cameras(names.cameras(info.features), cameras, path)
             self._state = names.state_keys(info.features)
+            self._export = read_export(path, info.features)
             action = info.features.get(names.ACTION)
             if action is None or not names.is_table(action) or not (self._state or self._pictures):
                 raise InputError(
@@ -88,6 +96,8 @@ class LeRobot:
                 cameras=tuple(Camera(n, *(image_size or (p.height, p.width))) for n, p in self._pictures.items()),
                 rate=info.fps,
             )
+        if self._export is not None:
+            contract = chosen(self._export.contract, self._pictures, image_size)
         self.contract = checked(contract, path)
         self._layout = read_layout(path, info, [p.key for p in self._pictures.values() if p.in_video])
         self._columns = self._wanted_columns()
@@ -119,12 +129,13 @@ class LeRobot:
         if len(data) != entry.length or not len(data):
             raise EpisodeError(f"ragged: {len(data)} rows in the parquet file, meta/ says {entry.length}")
         times = self._times(data)
-        reward, success, done, intervened = (self._per_frame(data, key) for key in PER_FRAME)
-        terminated = _terminated(reward, success, done)
-        observation_time = np.rint(times * 1e9).astype(np.int64)
-        source = np.full(len(data), Source.DEMONSTRATION, np.uint8)
-        if intervened is not None:
-            source = np.where(intervened > 0, Source.INTERVENTION, Source.POLICY).astype(np.uint8)
+        reward, success, done, truncated, intervened = (self._per_frame(data, key) for key in PER_FRAME)
+        terminated = _terminated(reward, success, done, truncated)
+        if self._export is None:
+            fields = self._told(entry, times, success, intervened)
+        else:
+            fields = {"success": success, **self._export.fields(entry.index), **self._kept(data)}
+        fields["task"] = self._task or self._task_of(data)
         return Episode(
             state=np.concatenate(
                 [np.zeros((len(data), 0), np.float32), *(self._table(data, key) for key in self._state)], axis=1
@@ -133,14 +144,34 @@ class LeRobot:
             terminated=terminated,
             truncated=not terminated,
             images={to.name: self._images(to, entry, data, times, videos[to.name]) for to in self.contract.cameras},
-            observation_time=observation_time,
-            action_time=observation_time.copy(),
-            source=source,
             reward=reward,
-            success=None if success is None else (success > 0).astype(np.float32),
-            task=self._task or self._task_of(data),
-            origin=f"{self._path.resolve().name}:episode_{entry.index:06d}",
+            **fields,
         ).check(self.contract)
+
+    def _told(
+        self, entry: Entry, times: np.ndarray, success: np.ndarray | None, intervened: np.ndarray | None
+    ) -> dict[str, Any]:
+        """The fields of an episode that the format itself leaves to be told by other signs."""
+        source = np.full(len(times), Source.DEMONSTRATION, np.uint8)
+        if intervened is not None:
+            source = np.where(intervened > 0, Source.INTERVENTION, Source.POLICY).astype(np.uint8)
+        stamps = np.rint(times * 1e9).astype(np.int64)
+        return {
+            "observation_time": stamps,
+            "action_time": stamps.copy(),
+            "source": source,
+            "success": None if success is None else (success > 0).astype(np.float32),
+            "origin": f"{self._path.resolve().name}:episode_{entry.index:06d}",
+        }
+
+    def _kept(self, data: pa.Table) -> dict[str, np.ndarray | None]:
+        """The columns of an episode that an export of ours keeps beside LeRobot's."""
+        found: dict[str, np.ndarray | None] = {}
+        for key, column in COLUMNS.items():
+            if key in self._columns:
+                rows = as_stored(table(data[key], self._info.features[key].shape[0], key), column)
+                found[column.name] = said(column, rows if column.width else rows[:, 0])
+        return found
 
     def _images(self, to: Camera, entry: Entry, data: pa.Table, times: np.ndarray, videos: CameraVideos) -> np.ndarray:
         """Shape (T, H, W, 3), uint8, at the contract's size."""
@@ -154,11 +185,14 @@ class LeRobot:
         return numbers(table(data[key], self._info.features[key].shape[0], key), key)
 
     def _per_frame(self, data: pa.Table, key: str) -> np.ndarray | None:
-        """Shape (T,), float32; None where the dataset has no such column."""
+        """Shape (T,), float32; None where the dataset has no such column, or it says nothing of the episode."""
         if key not in self._columns:
             return None
         values = numbers(table(data[key], 1, key)[:, 0], key)
-        if not np.isfinite(values).all():
+        if np.isnan(values).all():
+            return None
+        exact = self._export is not None and key == "next.success"
+        if not exact and not np.isfinite(values).all():
             raise EpisodeError(f"{key} is not finite at step {int(np.argmin(np.isfinite(values)))}")
         return values
 
@@ -191,6 +225,7 @@ class LeRobot:
             names.ACTION,
             *(picture.key for picture in self._pictures.values() if not picture.in_video),
             *(key for key in told if key in features and _is_number(features[key])),
+            *(key for key in COLUMNS if self._export is not None and key in features and names.is_table(features[key])),
         ]
 
     def _left_aside(self) -> Iterator[str]:
@@ -202,10 +237,14 @@ class LeRobot:
             yield f"{total - len(self)} of {total} episodes: meta/ says nothing of where they are"
 
 
-def _terminated(reward: np.ndarray | None, success: np.ndarray | None, done: np.ndarray | None) -> bool:
+def _terminated(
+    reward: np.ndarray | None, success: np.ndarray | None, done: np.ndarray | None, truncated: np.ndarray | None
+) -> bool:
     """Whether the task itself ended with the last step, of what there is of shape (T,)."""
     if done is not None and not done[-1]:
         return False
+    if done is not None and truncated is not None:
+        return not truncated[-1]
     if success is not None:
         return bool(success[-1])
     if reward is None or done is None:
