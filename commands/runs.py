@@ -53,6 +53,9 @@ def add(command: Add) -> None:
     sub = command("evaluate", _evaluate, "How well a run's policy does, on fixed seeds.")
     sub.add_argument("run", type=Path, metavar="RUN")
     sub.add_argument("--task", help="in simulation, in this process")
+    sub.add_argument(
+        "--held-out", action="store_true", help="beside the logged actions of episodes it did not learn from"
+    )
     sub.add_argument("--ros", action="store_true", help="on the robot whose nodes are up, real or simulated")
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
     sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
@@ -179,8 +182,12 @@ def _evaluate(options: argparse.Namespace) -> Result:
     run = Run.open(options.run)
     if options.ros:
         return _evaluate_on_robot(options)
+    if options.held_out:
+        return _evaluate_held_out(options)
     if options.task is None:
-        raise InputError("evaluate: expected --task TASK, or --ros for the robot whose nodes are up")
+        raise InputError(
+            "evaluate: expected --task TASK, --ros for the robot whose nodes are up, or --held-out for its log"
+        )
     policy = Policy.load(run.last, deterministic=not options.stochastic)
     task = task_of(options, () if policy.camera is None else (policy.camera,), policy.image_size)
     if policy.contract is not None:
@@ -222,6 +229,17 @@ def _violated(summary: dict[str, Any]) -> str:
     )
 
 
+def _evaluate_held_out(options: argparse.Namespace) -> Result:
+    from finetune.held_out import action_errors, in_words
+    from finetune.run import Run
+
+    for flag in ("task", "gap", "seed", "stochastic", "videos", "namespace", "enable"):
+        if getattr(options, flag):
+            raise InputError(f"evaluate --held-out: --{flag} is for episodes that are run; leave it out")
+    errors = action_errors(Run.open(options.run))
+    return errors.summary(), in_words(errors)
+
+
 def _evaluate_on_robot(options: argparse.Namespace) -> Result:
     from finetune.report import row_of
     from finetune.run import Run
@@ -234,6 +252,7 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
         ("gap", options.gap),
         ("seed", options.seed),
         ("videos", options.videos),
+        ("held-out", options.held_out),
     ):
         if given:
             raise InputError(f"evaluate --ros: --{flag} is said to the nodes, or not at all; leave it out")

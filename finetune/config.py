@@ -27,6 +27,8 @@ class TrainConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     labels: str = "logged"
     """The label set that rewards come from."""
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the episodes that nothing is learned from, drawn by the seed: `evaluate --held-out` measures on them."""
     steps: Positive = 20_000
     """Updates."""
     batch_size: Positive = 256

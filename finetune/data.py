@@ -1,6 +1,6 @@
 """What a run learns from: a snapshot of a store under a label set, as transitions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from episodes.transitions import Transitions
 from finetune.config import TrainConfig
 from finetune.run import Run
 from policies.registry import needs_costs, needs_rewards
+
+HELD_OUT = 1
+"""Names the stream of random numbers that draws the episodes to hold out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     snapshot = store.snapshot(snapshot_id)
     if not snapshot.episodes:
         raise InputError(f"{store_path}: holds no episodes yet")
-    labels = _labels(snapshot, config)
+    labels, held_out = learned_from(snapshot, config)
     _check_meaning(snapshot, labels, config)
     if needs_costs(config.algorithm):
         _check_costs(snapshot, labels, config.algorithm)
@@ -54,7 +57,7 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
         features = features_of(store, snapshot, config.camera, encoder)
     transitions = Transitions.load(snapshot, labels, config.sampling, features)
     store.tag(f"run-{snapshot.id}", snapshot.id)
-    origin = _origin(store_path, snapshot, labels, transitions)
+    origin = _origin(store_path, snapshot, labels, transitions, held_out)
     warnings = _warnings(snapshot, labels) if needs_costs(config.algorithm) else ()
     reward = labels.values["reward"]
     return OfflineData(
@@ -95,6 +98,25 @@ def _labels(snapshot: Snapshot, config: TrainConfig) -> LabelSet:
             f"another: {', '.join(snapshot.label_names) or 'there is none yet'}"
         )
     return labels
+
+
+def learned_from(snapshot: Snapshot, config: TrainConfig) -> tuple[LabelSet, list[int]]:
+    """The labels of the episodes that a run learns from, and the episodes that it holds out."""
+    labels = _labels(snapshot, config)
+    if not config.held_out:
+        return labels, []
+    covered = np.flatnonzero(labels.covered)
+    count = max(1, round(config.held_out * len(covered)))
+    if count >= len(covered):
+        raise InputError(
+            f"{snapshot.path}: of {len(covered)} episodes held_out={config.held_out:g} leaves none to learn from; "
+            "give a smaller share"
+        )
+    # A stream of its own: what is drawn for learning stays the same.
+    drawn = np.random.default_rng([config.seed, HELD_OUT]).permutation(covered)[:count]
+    kept = labels.covered.copy()
+    kept[drawn] = False
+    return replace(labels, covered=kept), sorted(drawn.tolist())
 
 
 def _check_costs(snapshot: Snapshot, labels: LabelSet, algorithm: str) -> None:
@@ -157,15 +179,18 @@ def _quickest_success(snapshot: Snapshot, labels: LabelSet) -> int | None:
     return min((int(np.argmax(success[a:b])) + 1 for a, b in bounds if success[a:b].any()), default=None)
 
 
-def _origin(store_path: Path, snapshot: Snapshot, labels: LabelSet, transitions: Transitions) -> dict[str, Any]:
+def _origin(
+    store_path: Path, snapshot: Snapshot, labels: LabelSet, transitions: Transitions, held_out: list[int]
+) -> dict[str, Any]:
     covered = int(labels.covered.sum())
-    return {
+    origin: dict[str, Any] = {
         "store": str(store_path.resolve()),
         "snapshot": snapshot.id,
         "labels": labels.name,
         "episodes": covered,
-        "unlabelled_episodes": snapshot.episodes - covered,
+        "unlabelled_episodes": snapshot.episodes - covered - len(held_out),
         "transitions": len(transitions),
         "contract": snapshot.contract.name,
         "contract_hash": snapshot.contract.hash,
     }
+    return origin | ({"held_out": held_out} if held_out else {})

@@ -290,6 +290,17 @@ def test_evaluate_says_how_well_and_how_sure(answer, here):
     assert kept == document | {"per_episode": kept["per_episode"]}
 
 
+def test_evaluate_says_how_near_it_comes_to_a_log_that_it_did_not_learn_from(answer, here, tmp_path, capfd):
+    keep = ["--set", "held_out=0.4"]
+    assert run("pretrain", "store", "--run", tmp_path / "run", "--algorithm", "bc", "--steps", 2, *SMALL, *keep) == 0
+    capfd.readouterr()
+    said = answer("evaluate", tmp_path / "run", "--held-out")
+    assert said["episodes"] == len(said["held_out"]) == 1 and said["steps"] == 3
+    assert {"name", "unit", "policy", "hold", "last", "mean"} <= set(said["entries"][0])
+    assert run("evaluate", tmp_path / "run", "--held-out") == 0
+    assert "1 held-out episodes, 3 steps" in capfd.readouterr().out
+
+
 def test_evaluations_of_another_kind_are_kept_apart(answer, here):
     arguments = ["evaluate", "bc", "--task", TASK, "--episodes", 1, "--videos", 1]
     seeds = [answer(*arguments, *more)["seed"] for more in ([], ["--stochastic"], ["--gap", "gain=0.5", "--seed", 7])]
@@ -783,6 +794,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         ["collect", "new", "--task", "hopper", "--operator", "iql"],
         "not those that the policy was trained on",
     ),
+    "evaluate: nothing held out": (["evaluate", "bc", "--held-out"], "bc: learned from every episode"),
+    "evaluate: held out, in a task": (["evaluate", "bc", "--held-out", "--task", TASK], "--task is for episodes that"),
     "report: missing run": (["report", "new"], "new: is no run"),
     "export: missing store": (["export", "new", "out", "--format", "lerobot"], "new: no such store"),
     "export: a run": (["export", "iql", "out", "--format", "lerobot"], "iql: is not a store"),
