@@ -27,6 +27,7 @@ DAMAGE = (
     MemoryError,
     OverflowError,
     RuntimeError,
+    SystemError,
     TypeError,
     ValueError,
     lzma.LZMAError,

@@ -205,6 +205,16 @@ def test_a_missing_chunk_is_not_read_as_zeros(tmp_path, load, array, chunk, zarr
     assert all(f"data/{array}: the chunk of rows 4 to 7 has no file" in why for why in file.left_out.values())
 
 
+def test_a_chunk_that_lies_about_its_size_leaves_its_episodes_out(tmp_path, load):
+    path = write(tmp_path / "a", [64, 128], chunk=64)
+    chunk = path / "data" / "img" / "1.0.0.0"
+    raw = bytearray(chunk.read_bytes())
+    raw[4:8] = b"\xff\xff\xff\xff"  # Blosc's count of the bytes that come out, below zero.
+    chunk.write_bytes(raw)
+    found = load(path)
+    assert list(found.episodes) == ["episode_0"] and "img cannot be read, damaged" in found.left_out["episode_1"]
+
+
 def test_a_damaged_picture_chunk_leaves_its_episodes_out(tmp_path, load):
     path = write(tmp_path / "a.zarr", [64, 128, 200], chunk=64, dtype="uint8")
     chunk = path / "data" / "img" / "1.0.0.0"

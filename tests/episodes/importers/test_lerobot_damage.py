@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from episodes.errors import InputError
 from episodes.importers import open_source
-from episodes.importing import import_into
-from episodes.store import Store
+from tests.episodes.importers.damage import change as change_json
+from tests.episodes.importers.damage import survives
 from tests.episodes.importers.lerobot_files import V2, V3, change, encode, level, seen, write
 
 Fault = Callable[[Path], Any]
@@ -151,26 +151,6 @@ def test_episodes_that_meta_does_not_list_are_told(tmp_path, load):
     assert file.importer.ignored == ("1 of 3 episodes: meta/ says nothing of where they are",)
 
 
-def survives(path: Path, store: Path) -> str:
-    """Import what may be damaged: there is a whole store afterwards, or one line that says why, and no store."""
-    try:
-        result = import_into(open_source(path), store)
-    except InputError as error:
-        assert "\n" not in str(error) and not store.exists()
-        return "refused"
-    snapshot = Store.open(store).snapshot()
-    assert (snapshot.episodes, snapshot.steps) == (result.episodes, result.steps) and result.episodes > 0
-    assert all("\n" not in each["reason"] for each in result.left_out)
-    return "left out" if result.left_out else "imported"
-
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-    max_leaves=5,
-)
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 @pytest.mark.parametrize(
@@ -182,17 +162,7 @@ def test_any_metadata_is_imported_or_refused(tmp_path_factory, version, names, d
     file = path / "meta" / data.draw(st.sampled_from(names))
     lines = file.read_text().splitlines()
     number = data.draw(st.integers(0, len(lines) - 1))
-    document = json.loads(lines[number])
-    place: Any = document
-    while True:
-        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
-        if not (isinstance(place[key], dict | list) and place[key] and data.draw(st.integers(0, 3))):
-            break
-        place = place[key]
-    if data.draw(st.booleans()):
-        place[key] = data.draw(ANYTHING)
-    else:
-        del place[key]
+    document = change_json(json.loads(lines[number]), data.draw)
     lines[number] = json.dumps(document)
     file.write_text("\n".join(lines))
     survives(path, folder / "store")
