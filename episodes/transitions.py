@@ -47,6 +47,18 @@ class Batch:
         return len(self.state)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedBatch(Batch):
+    """Rows of a real robot, and of a simulator that is not quite like it."""
+
+    simulated: Tensor
+    """Shape (B,), bool: what the simulator did."""
+    weight: Tensor
+    """Shape (B,): how much a row counts where the dynamics matter; 1 for real ones."""
+    gap: Tensor
+    """Shape (B,): how far the simulator's dynamics are off there, 0 or more [nats]; of no meaning in real rows."""
+
+
 def concatenate(batches: list[Batch]) -> Batch:
     """One batch of all rows, in order."""
     if len(batches) == 1:

@@ -80,32 +80,50 @@ class Algorithm(ABC, Generic[P]):
         state = {"step": torch.tensor(self.step), "generator": self.generator.get_state()}
         for name, tensor in self.preparation.tensors().items():
             state[f"preparation/{name}"] = tensor
-        for name, module in self.modules.items():
-            for key, tensor in module.state_dict().items():
-                state[f"module/{name}/{key}"] = tensor
-        for name, optimiser in self.optimisers.items():
-            for index, values in optimiser.state_dict()["state"].items():
-                for key, tensor in values.items():
-                    state[f"optimiser/{name}/{index}/{key}"] = tensor
-        return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+        return cpu(state | learned(self.modules, self.optimisers))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state`. The preparation is given at construction and not taken from here."""
         self.step = int(state["step"])
         self.generator.set_state(state["generator"])
-        for name, module in self.modules.items():
-            module.load_state_dict(_below(state, f"module/{name}/"))
-        for name, optimiser in self.optimisers.items():
-            per_parameter: dict[int, dict[str, Tensor]] = {}
-            for path, tensor in _below(state, f"optimiser/{name}/").items():
-                index, key = path.split("/")
-                per_parameter.setdefault(int(index), {})[key] = tensor
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": per_parameter})
+        restore_learned(self.modules, self.optimisers, state)
+
+
+def learned(modules: dict[str, nn.Module], optimisers: dict[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What networks and their optimisers have come to, as tensors."""
+    state = {}
+    for name, module in modules.items():
+        for key, tensor in module.state_dict().items():
+            state[f"module/{name}/{key}"] = tensor
+    for name, optimiser in optimisers.items():
+        for index, values in optimiser.state_dict()["state"].items():
+            for key, tensor in values.items():
+                state[f"optimiser/{name}/{index}/{key}"] = tensor
+    return state
+
+
+def restore_learned(
+    modules: dict[str, nn.Module], optimisers: dict[str, torch.optim.Optimizer], state: dict[str, Tensor]
+) -> None:
+    """Give networks and optimisers what `learned` made of them."""
+    for name, module in modules.items():
+        module.load_state_dict(below(state, f"module/{name}/"))
+    for name, optimiser in optimisers.items():
+        per_parameter: dict[int, dict[str, Tensor]] = {}
+        for path, tensor in below(state, f"optimiser/{name}/").items():
+            index, key = path.split("/")
+            per_parameter.setdefault(int(index), {})[key] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": per_parameter})
+
+
+def cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a checkpoint holds it."""
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
 
 
 def preparation_in(state: dict[str, Tensor]) -> Preparation:
     """The preparation that a state was saved with."""
-    return Preparation(**_below(state, "preparation/"))
+    return Preparation(**below(state, "preparation/"))
 
 
 def adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:
@@ -128,5 +146,6 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.step()
 
 
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The part whose names begin so, without that beginning."""
     return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}

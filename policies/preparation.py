@@ -8,7 +8,7 @@ from torch import Tensor
 
 from episodes.contract import Contract
 from episodes.errors import InputError, unknown
-from episodes.transitions import Batch, Transitions
+from episodes.transitions import Batch, MixedBatch, Transitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,33 @@ class Prepared:
         columns: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(Prepared)}
         there = {name: values[rows] for name, values in columns.items() if values is not None}
         return Prepared(**there)
+
+    def mean(self, errors: Tensor) -> Tensor:
+        """Of the rows, which are the last dimension, as much as each counts where the dynamics matter."""
+        return errors.mean(-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedPrepared(Prepared):
+    """A mixed batch in network units; see `MixedBatch`."""
+
+    simulated: Tensor
+    """Shape (B,), bool."""
+    weight: Tensor
+    """Shape (B,)."""
+    gap: Tensor
+    """Shape (B,)."""
+
+    def mean(self, errors: Tensor) -> Tensor:
+        return (errors * self.weight).mean(-1)
+
+    def real_mean(self, errors: Tensor) -> Tensor:
+        """Of the real rows alone."""
+        return (errors * ~self.simulated).sum(-1) / (~self.simulated).sum()
+
+    def simulated_mean(self, errors: Tensor) -> Tensor:
+        """Of the simulated rows alone, not weighted."""
+        return (errors * self.simulated).sum(-1) / self.simulated.sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +108,7 @@ class Preparation:
 
     def __call__(self, batch: Batch) -> Prepared:
         """A batch in network units."""
-        return Prepared(
+        prepared = Prepared(
             observation=self.observation(batch.state, batch.features),
             action=self.encode(batch.state, batch.action),
             valid=batch.valid.repeat_interleave(self.center.shape[1], dim=1),
@@ -92,6 +119,10 @@ class Preparation:
             return_to_go=batch.return_to_go,
             cost=batch.cost,
         )
+        if not isinstance(batch, MixedBatch):
+            return prepared
+        columns = {item.name: getattr(prepared, item.name) for item in fields(Prepared)}
+        return MixedPrepared(**columns, simulated=batch.simulated, weight=batch.weight, gap=batch.gap)
 
     def observation(self, state: Tensor, features: Tensor | None) -> Tensor:
         """(B, S) in the contract's units and (B, F) image features to what the networks see, (B, O)."""
