@@ -42,6 +42,12 @@ class IQLConfig(ImplicitQConfig):
     """beta: 0 clones the data, larger values trust the advantage more."""
 
 
+def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
+    """|tau - 1(u < 0)| u^2, of a shape of any kind."""
+    weight = torch.where(difference < 0, 1 - expectile, expectile)
+    return weight * difference.square()
+
+
 class ImplicitQ(Algorithm[P]):
     """V approaches an upper expectile of Q over the data's actions, and Q backs up V: no policy is asked for either."""
 
@@ -72,9 +78,7 @@ class ImplicitQ(Algorithm[P]):
     def value_loss(self, batch: Prepared, target_q: Tensor) -> Loss:
         """L_V = E[|tau - 1(u < 0)| u^2], u = min Q_target(s, a) - V(s) (equation 5)."""
         value = self.value(batch.observation).squeeze(1)
-        difference = target_q - value
-        weight = torch.where(difference < 0, 1 - self.config.expectile, self.config.expectile)
-        loss = (weight * difference.square()).mean()
+        loss = expectile_loss(target_q - value, self.config.expectile).mean()
         return loss, {"value_loss": loss.detach(), "value": value.detach().mean()}
 
     def weigh(self, batch: Prepared, target_q: Tensor, inverse_temperature: float | Tensor) -> tuple[Tensor, Info]:
@@ -89,12 +93,15 @@ class ImplicitQ(Algorithm[P]):
         }
 
     def critic_loss(self, batch: Prepared) -> Loss:
-        """L_Q = sum_i E[(Q_i(s, a) - (r + gamma V(s')))^2], nothing after a terminated step (equation 6)."""
+        """L_Q = sum_i E[(Q_i(s, a) - (r + gamma V(s')))^2], nothing after a terminated step (equation 6).
+
+        Of rows from a simulator it is what they are worth: the target is the one thing here that follows the dynamics.
+        """
         with torch.no_grad():
             next_value = self.value(batch.next_observation).squeeze(1)
             target = batch.reward + batch.discount * batch.mask * next_value
         q = self.critic(torch.cat([batch.observation, batch.action], dim=1)).squeeze(2)
-        loss = (q - target).square().mean(1).sum()
+        loss = batch.mean((q - target).square()).sum()
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
 
     def target_q(self, batch: Prepared) -> Tensor:

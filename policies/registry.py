@@ -8,6 +8,8 @@ from policies.bc import BC, BCConfig
 from policies.cal_ql import CalQL, CalQLConfig
 from policies.famo2o import FamO2O, FamO2OConfig
 from policies.fisor import FISOR, FISORConfig
+from policies.h2o import H2O, H2OConfig
+from policies.h2o_plus import H2OPlus, H2OPlusConfig
 from policies.iql import IQL, IQLConfig
 from policies.preparation import Preparation
 from policies.rlpd import RLPD, RLPDConfig
@@ -19,6 +21,8 @@ _ALGORITHMS: dict[str, tuple[type, type]] = {
     "rlpd": (RLPD, RLPDConfig),
     "famo2o": (FamO2O, FamO2OConfig),
     "fisor": (FISOR, FISORConfig),
+    "h2o": (H2O, H2OConfig),
+    "h2o_plus": (H2OPlus, H2OPlusConfig),
 }
 
 

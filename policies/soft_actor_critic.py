@@ -127,9 +127,13 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
             return q - self.temperature.value * log_prob if self.config.entropy_backup else q
 
     def temporal_difference(self, batch: Prepared, q: Tensor) -> Tensor:
-        """sum_i E[(Q_i(s, a) - (r + gamma Q'(s', a')))^2], nothing after a terminated step; `q` has shape (M, B)."""
+        """sum_i E[(Q_i(s, a) - (r + gamma Q'(s', a')))^2]; `q` has shape (M, B)."""
+        return batch.mean(self.squared_differences(batch, q)).sum()
+
+    def squared_differences(self, batch: Prepared, q: Tensor) -> Tensor:
+        """(Q_i(s, a) - (r + gamma Q'(s', a')))^2, nothing after a terminated step: shape (M, B), as `q` has."""
         target = batch.reward + batch.discount * batch.mask * self.target_value(batch)
-        return (q - target).square().mean(1).sum()
+        return (q - target).square()
 
     @abstractmethod
     def critic_loss(self, batch: Prepared) -> Loss:
