@@ -20,6 +20,10 @@ RENDER_SIZE = 256
 """Height and width of the pictures of `Task.render` [px]."""
 
 
+class UnstableError(RuntimeError):
+    """The physics gave a value that is not finite, or absurd: what came of the episode is worth nothing."""
+
+
 class Task(gymnasium.Env[Any, np.ndarray]):
     """A task in simulation, seen through a contract.
 
@@ -36,6 +40,8 @@ class Task(gymnasium.Env[Any, np.ndarray]):
 
     scores_states = False
     """Whether `score` can tell the reward of being in a state."""
+    starts_anywhere = False
+    """Whether an episode can begin in a state that is given."""
     terminates_on_success = False
     has_success = True
     """Whether the task can succeed at all: running faster cannot."""
@@ -70,17 +76,24 @@ class Task(gymnasium.Env[Any, np.ndarray]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict]:
         """Begin an episode. Without a seed one is drawn from the generator that the last seed began.
 
+        Args:
+            options: where `starts_anywhere`, `state` may be the state to begin in, shape (S,), in the contract's units.
+
         Raises:
-            ValueError: for a seed outside [0, 2^32), or any options.
+            ValueError: for a seed outside [0, 2^32), other options, or a state of another shape or that is not finite.
         """
-        if options:
-            raise ValueError(f"{self.name}: takes no reset options, got {sorted(options)}")
+        start = (options or {}).get("state") if self.starts_anywhere else None
+        if options and (start is None or len(options) > 1):
+            taken = "only the reset option 'state'" if self.starts_anywhere else "no reset options"
+            raise ValueError(f"{self.name}: takes {taken}, got {sorted(options)}")
         if seed is not None and not 0 <= seed < 2**32:
             raise ValueError(f"{self.name}: seed must be in [0, 2^32), got {seed}")
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(2**32)) if seed is None else seed
         self._noise = np.random.default_rng([episode_seed, 1])
         self._reset(episode_seed)
+        if start is not None:
+            self.set_state(start)
         self._waiting = deque(self.hold_action() for _ in range(self.gap.delay_steps))
         self._steps = self._held = 0
         return self._observe(), {"success": False, "seed": episode_seed}
@@ -90,7 +103,8 @@ class Task(gymnasium.Env[Any, np.ndarray]):
 
         Raises:
             ValueError: for an action of another shape, or one that is not finite.
-            RuntimeError: before `reset`, after the end of an episode, or where the simulation became unstable.
+            UnstableError: where the simulation became unstable; that ends the episode.
+            RuntimeError: before `reset`, or after the end of an episode.
         """
         if self._steps is None:
             raise RuntimeError(f"{self.name}: no episode is under way; call reset first")
@@ -102,11 +116,15 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         truncated = not terminated and self._steps >= self.horizon
         if terminated or truncated:
             self._steps = None
+        observation = self._observe()
+        if not (np.isfinite(reward) and np.isfinite(observation["state"]).all()):
+            self._steps = None
+            raise UnstableError(f"{self.name}: the simulation became unstable (its state or reward is not finite)")
         info = {"success": bool(success), **extra}
         if self.constraints is not None:
             # As with the reward, of the true state: a noisy sensor's is not where the robot is.
             info["cost"] = float(self.constraints.h(self._state()[None], self.contract.state_names)[0] > 0)
-        return self._observe(), float(reward), terminated, truncated, info
+        return observation, float(reward), terminated, truncated, info
 
     def clip(self, action: np.ndarray) -> np.ndarray:
         """The action as it is sent: float32, shape (A,), inside the contract's limits.
@@ -120,6 +138,25 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         if not np.isfinite(action).all():
             raise ValueError(f"{self.name}: got action {action.tolist()}, expected finite values")
         return np.clip(action, self._low, self._high)
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Put the simulation where a state says, shape (S,), in the contract's units; what that leaves open is as after
+        a reset.
+
+        Raises:
+            ValueError: where `starts_anywhere` is false, the state has another shape, or is not finite.
+        """
+        if not self.starts_anywhere:
+            raise ValueError(f"{self.name}: cannot be put into a state; starts_anywhere is false")
+        state = np.asarray(state, np.float64)
+        if state.shape != (len(self.contract.state),) or not np.isfinite(state).all():
+            raise ValueError(
+                f"{self.name}: got a state of shape {state.shape}, expected {len(self.contract.state)} finite values"
+            )
+        self._set_state(state)
+
+    def _set_state(self, state: np.ndarray) -> None:
+        raise ValueError(f"{self.name}: starts_anywhere is true, but there is no _set_state")
 
     def _with_gain(self, action: np.ndarray) -> np.ndarray:
         if self.gap.gain == 1.0:

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from episodes.contract import Camera, Contract
-from sim.base import RENDER_SIZE, Task
+from sim.base import RENDER_SIZE, Task, UnstableError
 from sim.cameras import Cameras, camera_names, check_cameras
 from sim.gaps import Gap, apply_gap
 
@@ -55,14 +55,14 @@ class MujocoTask(Task):
         """Bring positions that follow from the joints up to date, so that state and pictures show the same instant."""
 
     def check_stable(self) -> None:
-        """Raise a RuntimeError if MuJoCo found a value that is not finite or absurd.
+        """Raise an UnstableError if MuJoCo found a value that is not finite or absurd.
 
         MuJoCo itself only puts the simulation back to its beginning and goes on, which would look like data.
         """
         for warning in _FATAL_WARNINGS:
             if self._data.warning[warning].number:
                 gap = f" with gap {self.gap}" if self.gap.given else ""
-                raise RuntimeError(f"{self.name}{gap}: the simulation became unstable ({warning.name})")
+                raise UnstableError(f"{self.name}{gap}: the simulation became unstable ({warning.name})")
 
     def _image(self, camera: str, height: int, width: int) -> np.ndarray:
         return self._cameras.image(camera, height, width)

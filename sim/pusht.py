@@ -34,6 +34,7 @@ class PushTTask(Task):
     """Push-T. The action is where the finger shall go; the reward is the covered fraction of the goal, in [0, 1]."""
 
     scores_states = True
+    starts_anywhere = True
     terminates_on_success = True
 
     def __init__(
@@ -73,18 +74,14 @@ class PushTTask(Task):
         return np.asarray(self._env.get_obs(), np.float64)
 
     def set_state(self, state: np.ndarray, agent_velocity: Sequence[float] = (0.0, 0.0)) -> None:
-        """Put finger and block where a state, shape (5,), says; the finger's velocity [px/s] is not part of a state.
+        """Put finger and block where a state, shape (5,), says; the finger's velocity [px/s] is not part of a state."""
+        super().set_state(state)
+        self._env.agent.velocity = (float(agent_velocity[0]), float(agent_velocity[1]))
 
-        The angle is set before the position: pymunk turns a body about its centre of mass, which is not its position.
-        """
-        state = np.asarray(state, np.float64)
-        if state.shape != (len(self.contract.state),) or not np.isfinite(state).all():
-            raise ValueError(
-                f"{self.name}: got a state of shape {state.shape}, expected {len(self.contract.state)} finite values"
-            )
+    def _set_state(self, state: np.ndarray) -> None:
         env = self._env
         env.agent.position = (state[0], state[1])
-        env.agent.velocity = (float(agent_velocity[0]), float(agent_velocity[1]))
+        # Before the position: pymunk turns a body about its centre of mass, which is not its position.
         env.block.angle = state[4]
         env.block.position = (state[2], state[3])
         env.block.velocity = (0.0, 0.0)

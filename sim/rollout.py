@@ -15,6 +15,8 @@ def rollout(
     record_images: bool = True,
     frames: list[np.ndarray] | None = None,
     frame_every: int = 1,
+    start: np.ndarray | None = None,
+    horizon: int | None = None,
 ) -> Episode:
     """One whole episode with the observation after its last action.
 
@@ -27,6 +29,11 @@ def rollout(
         record_images: whether the episode keeps the task's cameras.
         frames: a list that `task.render()` pictures are appended to, for a video.
         frame_every: steps from one such picture to the next.
+        start: the state to begin in, shape (S,), where the task can; else where the seed says.
+        horizon: steps after which the episode is truncated, where the task does not do so before.
+
+    Raises:
+        UnstableError: where the physics blew up.
     """
     rate = task.contract.rate
     if rate is None:
@@ -34,7 +41,7 @@ def rollout(
     if frame_every < 1:
         raise ValueError(f"frame_every must be at least 1, got {frame_every}")
     operator.reset(seed)
-    observation, _ = task.reset(seed=seed)
+    observation, _ = task.reset(seed=seed, options=None if start is None else {"state": start})
     observations = [observation]
     actions, rewards, successes, costs, log_probabilities = [], [], [], [], []
     terminated = truncated = False
@@ -49,6 +56,7 @@ def rollout(
         rewards.append(reward)
         successes.append(info["success"])
         costs.append(info.get("cost"))
+        truncated = truncated or (not terminated and len(actions) == horizon)
     if frames is not None:
         frames.append(task.render())
 

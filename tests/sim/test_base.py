@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from sim.base import UnstableError
 from sim.task import make_task
 
 TASKS = ["lift-quick", "pusht", "point-robot", "hopper", "door", "two-qualities", "linear-quadratic"]
@@ -123,8 +124,8 @@ def test_stepping_before_the_first_reset_is_refused(pusht):
 def test_seeds_out_of_range_and_options_are_refused(pusht):
     with pytest.raises(ValueError, match="seed"):
         pusht.reset(seed=-1)
-    with pytest.raises(ValueError, match="options"):
-        pusht.reset(seed=0, options={"state": 1})
+    with pytest.raises(ValueError, match="option"):
+        pusht.reset(seed=0, options={"goal": 1})
 
 
 @pytest.mark.parametrize("spec", ["hopper", "lift-quick", "pusht"])
@@ -192,3 +193,56 @@ def test_a_task_that_cannot_score_says_so():
 def test_states_of_another_width_are_not_scored(pusht):
     with pytest.raises(ValueError, match=r"\(N, 5\)"):
         pusht.score(np.zeros((4, 6)))
+
+
+@pytest.mark.parametrize("spec", ["halfcheetah", "hopper", "walker2d", "pusht", "linear-quadratic"])
+def test_an_episode_that_begins_in_a_given_state_goes_on_from_there(spec):
+    task, actions = make_task(spec), random_actions(make_task(spec), 4)
+    state = play(task, 7, actions)[0][-1]
+    observation, info = task.reset(seed=9, options={"state": state})
+    np.testing.assert_allclose(observation["state"], state, atol=1e-5)
+    assert info["seed"] == 9
+    first = task.step(actions[0])[0]["state"]
+    again, _ = task.reset(seed=9, options={"state": state})
+    assert np.array_equal(again["state"], observation["state"])
+    assert np.array_equal(task.step(actions[0])[0]["state"], first)
+    plain, _ = task.reset(seed=9)
+    assert not np.allclose(plain["state"], state, atol=1e-3)
+
+
+def test_the_cheetah_goes_on_as_if_it_had_never_been_put_anywhere():
+    task, actions = make_task("halfcheetah"), random_actions(make_task("halfcheetah"), 12)
+    states, rewards = play(task, 7, actions)
+    task.reset(seed=1, options={"state": states[5]})
+    for action, state, reward in zip(actions[5:8], states[6:9], rewards[5:8], strict=True):
+        found, earned, *_ = task.step(action)
+        np.testing.assert_allclose(found["state"], state, atol=2e-3)
+        assert earned == pytest.approx(reward, abs=2e-3)
+
+
+def test_a_state_that_is_no_state_and_a_task_that_can_begin_in_none_are_refused():
+    two_qualities, cheetah = make_task("two-qualities"), make_task("halfcheetah")
+    for state in (np.zeros(3), np.full(17, np.nan)):
+        with pytest.raises(ValueError, match="expected 17 finite values"):
+            cheetah.reset(seed=0, options={"state": state})
+    with pytest.raises(ValueError, match="takes only the reset option 'state', got"):
+        cheetah.reset(seed=0, options={"place": 1})
+    with pytest.raises(ValueError, match="takes no reset options"):
+        two_qualities.reset(seed=0, options={"state": np.zeros(1)})
+    with pytest.raises(ValueError, match="starts_anywhere is false"):
+        two_qualities.set_state(np.zeros(1))
+
+
+@pytest.mark.parametrize("what", ["state", "reward"])
+def test_a_number_that_is_not_finite_ends_the_episode_with_an_error(what, monkeypatch):
+    task = make_task("linear-quadratic")
+    task.reset(seed=0)
+    if what == "reward":
+        monkeypatch.setattr(task, "_advance", lambda action: (np.nan, False, False, {}))
+    else:
+        task._x[:] = np.nan
+    with pytest.raises(UnstableError, match="linear-quadratic: the simulation became unstable"):
+        task.step(np.zeros(1))
+    with pytest.raises(RuntimeError, match="call reset"):
+        task.step(np.zeros(1))
+    task.reset(seed=0)

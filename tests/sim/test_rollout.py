@@ -85,3 +85,15 @@ def test_a_task_that_cannot_succeed_logs_no_success():
 def test_a_frame_every_zeroth_step_is_refused(pusht):
     with pytest.raises(ValueError, match="frame_every"):
         rollout(pusht, RandomOperator(pusht), 0, frames=[], frame_every=0)
+
+
+def test_an_episode_can_begin_in_a_state_and_be_cut_short():
+    task = make_task("linear-quadratic:horizon=9")
+    operator = RandomOperator(task)
+    start = np.array([0.5, -0.25])
+    cut = rollout(task, operator, 3, start=start, horizon=4).check(task.contract)
+    assert (cut.steps, cut.terminated, cut.truncated) == (4, False, True)
+    assert cut.state[0].tolist() == [0.5, -0.25]
+    whole = rollout(task, operator, 3, start=start)
+    assert whole.steps == rollout(task, operator, 3, start=start, horizon=99).steps == 9
+    assert np.array_equal(cut.state, whole.state[:5])
