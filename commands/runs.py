@@ -16,7 +16,8 @@ def add(command: Add) -> None:
     sub = command("pretrain", _pretrain, "Learn a policy offline.")
     sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
-    sub.add_argument("--algorithm", metavar="NAME", help="iql (default), famo2o, cal_ql, rlpd, fisor or bc")
+    algorithms = "iql (default), famo2o, cal_ql, rlpd, fisor, h2o, h2o_plus or bc"
+    sub.add_argument("--algorithm", metavar="NAME", help=algorithms)
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
     sub.add_argument("--preset", metavar="NAME", help="sparse, labelled, demonstrations, locomotion, antmaze, adroit")
     sub.add_argument("--config", type=Path, metavar="FILE", help="YAML, as in a run's config.yaml under train")
@@ -43,7 +44,15 @@ def add(command: Add) -> None:
     sub.add_argument("--task")
     sub.add_argument("--gap", help="what differs from the simulator, for example friction=0.3,delay_steps=1")
     sub.add_argument(
-        "--algorithm", metavar="NAME", help="rlpd or cal_ql from the run's policy (default: the run's own)"
+        "--mix",
+        choices=("real", "sim", "naive", "h2o"),
+        help="the task simulates the log's robot: learn from the log, from rollouts, from both as they are, or with "
+        "rollouts weighted where the simulator is off; --gap is then the real robot's, which is only evaluated in",
+    )
+    sub.add_argument(
+        "--algorithm",
+        metavar="NAME",
+        help="rlpd, cal_ql, h2o or h2o_plus from the run's policy (default: the run's own)",
     )
     sub.add_argument("--episodes", type=count)
     sub.add_argument("--seed", type=int)
@@ -118,7 +127,7 @@ def _finetune(options: argparse.Namespace) -> Result:
     else:
         if options.parent is None or options.task is None:
             raise InputError("finetune: expected RUN and --task (only --resume does without)")
-        keys = ("task", "gap", "algorithm", "episodes", "seed", "evaluate_every", "evaluation_episodes")
+        keys = ("task", "gap", "mix", "algorithm", "episodes", "seed", "evaluate_every", "evaluation_episodes")
         given = {key: getattr(options, key) for key in keys}
         settings = {key: value for key, value in given.items() if value is not None} | parse_settings(options.set)
         config = learning_config(online.OnlineConfig, settings)
@@ -127,6 +136,8 @@ def _finetune(options: argparse.Namespace) -> Result:
     if result.online_success_rate is not None:
         success = f"success while learning {result.online_success_rate:.2f}, "
         success += f"cumulative regret {result.cumulative_regret:.2f}"
+    if result.dropped_rollouts:
+        success += f"; {result.dropped_rollouts} rollouts dropped, since the simulator became unstable"
     return dataclasses.asdict(result), (
         f"{result.run}: {result.episodes} episodes, {result.online_steps} steps; {success}"
     )
@@ -135,7 +146,7 @@ def _finetune(options: argparse.Namespace) -> Result:
 def _finetune_on_robot(options: argparse.Namespace) -> Result:
     from robot.ros import require_ros
 
-    for flag in ("parent", "run", "task", "gap", "algorithm", "seed", "set", "resume"):
+    for flag in ("parent", "run", "task", "gap", "mix", "algorithm", "seed", "set", "resume"):
         if getattr(options, flag):
             what = "RUN" if flag == "parent" else f"--{flag}"
             raise InputError(f"finetune --ros: {what} is said to the nodes (firsthand up finetune ...); leave it out")

@@ -113,6 +113,10 @@ class Transitions:
         rows = torch.cat([self._rows.start, self._rows.stop]).unique()
         return self._state[rows], None if self._features is None else self._features[rows]
 
+    def starts(self) -> Tensor:
+        """Every state that some transition starts at, once: (N, S)."""
+        return self._state[self._rows.start.unique()]
+
     def add(
         self,
         state: np.ndarray,

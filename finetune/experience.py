@@ -17,6 +17,7 @@ from episodes.transitions import Batch, Transitions
 from episodes.typed import STRICT
 from finetune.config import TrainConfig
 from finetune.data import OfflineData
+from policies.algorithm import Info
 from rewards.labeller import EpisodeLabeller
 
 RECENT = 20
@@ -95,6 +96,8 @@ class Experience:
         """Of these episodes."""
         self.left_out = 0
         """Episodes in a row that were not learned from, since their labels cannot be right."""
+        self.info: Info = {}
+        """Of the last batch, to be logged."""
         self._doubt = ""
         self._agreed: deque[bool] = deque(maxlen=RECENT)
 

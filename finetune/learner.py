@@ -158,14 +158,16 @@ class Learner:
     and given the episodes up to there and those after it, it comes out the same, bit for bit on the CPU.
     """
 
-    def __init__(self, run: Run, config: LearningConfig, beginning: Beginning):
+    def __init__(
+        self, run: Run, config: LearningConfig, beginning: Beginning, experience: type[Experience] = Experience
+    ):
         self.run, self.config, self.train = run, config, beginning.train
         self.saved, self.data, self.labeller = beginning.saved, beginning.data, beginning.labeller
         device = choose_device(self.train.device)
         self.algorithm: Algorithm = self.saved.algorithm.to(device)
         self.encoder = self.data.encoder
         seed = int(np.random.SeedSequence([self.train.seed, config.seed]).generate_state(1)[0])
-        self.experience = Experience(
+        self.experience = experience(
             self.data, self.labeller, self.train, config, camera=self.saved.camera, device=device, seed=seed
         )
         self._updates_per_step = config.updates_per_step or updates_per_step(self.train.algorithm)
@@ -237,7 +239,7 @@ class Learner:
         info = {}
         for _ in range(steps * self._updates_per_step):
             info = self.algorithm.update(self.experience.sample())
-        return scalars(info)
+        return scalars(info | self.experience.info)
 
     def save(self) -> None:
         """A checkpoint, named after the episodes that it has learned from."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,9 @@ from episodes.errors import InputError
 from episodes.store import Store, open_or_create
 from episodes.typed import STRICT, parse
 from finetune.evaluate import check_fits, evaluate
+from finetune.experience import Experience
 from finetune.learner import Beginning, Learner, LearningConfig
+from finetune.mixing import Branches, Mix, WeightedExperience
 from finetune.pretrain import last_metrics
 from finetune.run import MetricsLog, Run
 from finetune.trials import Trial
@@ -35,11 +37,31 @@ class OnlineConfig(LearningConfig):
 
     task: str = ""
     gap: str = ""
-    """What differs from the simulator that the offline data is from; see `sim.gaps`."""
+    """What differs from the simulator that the offline data is from; see `sim.gaps`. With `mix`, what differs between
+    the simulator and the real robot: the policy is evaluated with it, and acts without."""
+    mix: Mix | None = None
+    """The task is a simulator of the robot that the offline data is from; what is learned from then."""
+    branch_steps: Annotated[int, Field(gt=0)] | None = None
+    """Of a rollout with `mix`, at most; those of the task's own episodes where None."""
     episodes: Annotated[int, Field(gt=0, le=10_000)] = 100
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     """Episodes between evaluations while learning; 0 for none."""
     evaluation_episodes: Annotated[int, Field(gt=0)] = 20
+
+    def shares(self, episodes: int, *, interventions: bool) -> tuple[float, float, float]:
+        """The log alone and the simulator alone are mixtures, too: all make as many updates."""
+        if self.mix == "real":
+            return 1.0, 0.0, 0.0
+        if self.mix == "sim":
+            return 0.0, 1.0, 0.0
+        return LearningConfig.shares(self, episodes, interventions=interventions)
+
+    def check(self) -> None:
+        LearningConfig.check(self)
+        if self.branch_steps is not None and self.mix is None:
+            raise InputError("branch_steps are of rollouts beside a real log; give --mix, too")
+        if self.mix in ("naive", "h2o") and 0 in (self.offline_share, self.offline_share_last):
+            raise InputError(f"--mix {self.mix} with an offline_share of 0 has no real rows; give --mix sim for that")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,8 @@ class FinetuneResult:
     """Of the stochastic policy, while it learned; None where the task cannot succeed."""
     cumulative_regret: float | None
     """Mean over the online episodes of 1 - success."""
+    dropped_rollouts: int
+    """In which the simulator blew up."""
 
 
 def finetune(
@@ -67,10 +91,12 @@ def finetune(
     Run.open(parent)
     Run.check_free(run_path)
     beginning = Beginning.of_parent(parent, config)
-    task = _task(config, beginning)
-    check_fits(beginning.saved.contract, beginning.saved.camera, task)
-    run = Run.create(run_path, beginning.written(parent, config))
-    return _Session(Learner(run, config, beginning), config, task).learn(progress)
+    acting, evaluated = _tasks(config, beginning)
+    check_fits(beginning.saved.contract, beginning.saved.camera, acting)
+    run = Run(run_path)
+    learner = _learner(run, config, beginning)
+    Run.create(run_path, beginning.written(parent, config))
+    return _Session(learner, config, acting, evaluated).learn(progress)
 
 
 def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> FinetuneResult:
@@ -81,14 +107,22 @@ def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = 
         raise InputError(f"{run_path}: is a run of kind {written['kind']!r}, which `firsthand pretrain` resumes")
     config = parse(OnlineConfig, written["online"], f"{run_path}/config.yaml")
     beginning = Beginning.of_run(run, config)
-    return _Session(Learner(run, config, beginning), config, _task(config, beginning)).learn(progress)
+    return _Session(_learner(run, config, beginning), config, *_tasks(config, beginning)).learn(progress)
+
+
+def _learner(run: Run, config: OnlineConfig, beginning: Beginning) -> Learner:
+    return Learner(run, config, beginning, WeightedExperience if config.mix == "h2o" else Experience)
 
 
 class _Session:
     """One call's worth of online learning."""
 
-    def __init__(self, learner: Learner, config: OnlineConfig, task: Task):
+    def __init__(self, learner: Learner, config: OnlineConfig, task: Task, evaluated: Task):
         self.learner, self.config, self.task, self.run = learner, config, task, learner.run
+        self.evaluated = evaluated
+        self.branches = None
+        if config.mix is not None:
+            self.branches = Branches(task, learner.data.transitions, config.branch_steps)
         self.policy = Policy(
             learner.algorithm, camera=learner.saved.camera, encoder=learner.encoder, deterministic=False
         )
@@ -126,12 +160,17 @@ class _Session:
             online_steps=learner.experience.steps,
             online_success_rate=rate,
             cumulative_regret=None if rate is None else 1 - rate,
+            dropped_rollouts=int(sum(line.get("online/dropped", 0) for line in self.run.metrics())),
         )
 
     def _act(self, number: int) -> dict[str, float]:
         """One episode of the stochastic policy, into the run's own store and to the learner."""
         seed = FIRST_EPISODE_SEED + 10_000 * self.config.seed + number
-        episode = rollout(self.task, self.policy, seed)
+        if self.branches is None:
+            episode, told = rollout(self.task, self.policy, seed), {}
+        else:
+            episode, dropped = self.branches.rollout(self.policy, seed)
+            told = {"online/dropped": float(dropped)}
         snapshot = self.store.snapshot()
         if snapshot.episodes > number:
             # Acted before a crash, after the checkpoint: the same seed and the same policy must have done the same.
@@ -139,7 +178,7 @@ class _Session:
                 raise InputError(f"{self.run.path}: episode {number} does not repeat itself; the run cannot be resumed")
         else:
             self.store.append([episode])
-        return self.learner.take(episode)
+        return self.learner.take(episode) | told
 
     def _evaluate(self, log: MetricsLog, number: int) -> bool:
         """Whether the policy was evaluated: then it has to be kept, to be gone back to."""
@@ -147,7 +186,7 @@ class _Session:
             return False
         learner = self.learner
         policy = Policy(learner.algorithm, camera=learner.saved.camera, encoder=learner.encoder)
-        summary = evaluate(self.task, policy, self.config.evaluation_episodes).summary()
+        summary = evaluate(self.evaluated, policy, self.config.evaluation_episodes).summary()
         keys = ("success_rate", "return_mean", "best_reward_mean")
         logged = {f"evaluation/{key}": summary[key] for key in keys if summary[key] is not None}
         if summary["success_rate"] is not None:
@@ -161,6 +200,12 @@ class _Session:
         # A checkpoint that is on the disk must not speak of episodes that are not.
         self.store.flush()
         self.learner.save()
+
+
+def _tasks(config: OnlineConfig, beginning: Beginning) -> tuple[Task, Task]:
+    """The task that is acted in, and the one that is evaluated in."""
+    real = _task(config, beginning)
+    return (real if config.mix is None else _task(replace(config, gap=""), beginning)), real
 
 
 def _task(config: OnlineConfig, beginning: Beginning) -> Task:

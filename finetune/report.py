@@ -10,6 +10,7 @@ import yaml
 from episodes.charts import line_chart, success_chart
 from episodes.files import write_whole
 from episodes.page import data_uri, render
+from finetune.gap_map import gap_chart, has_gap
 from finetune.online_facts import online_facts
 from finetune.run import Run
 
@@ -20,6 +21,9 @@ CHARTS = (
     ("Advantage", ("advantage",)),
     ("Share of clipped weights", ("weight_clipped",)),
     ("Policy's standard deviation", ("std",)),
+    ("Simulated rows: mean weight, and share of clipped ones", ("simulated_weight", "simulated_weight_clipped")),
+    ("Learned dynamics gap, mean over simulated rows [nats]", ("dynamics_gap",)),
+    ("Telling real from simulated", ("discriminator_pair_loss", "discriminator_triple_loss")),
     ("Balance coefficient, over the states of a batch", ("coefficient", "coefficient_spread")),
 )
 """Which metrics share a chart."""
@@ -105,6 +109,8 @@ def _chapter(run: Run) -> dict[str, Any]:
         series = {name: _column(metrics, name) for name in names}
         if any(x for x, _ in series.values()):
             charts.append(line_chart(title, x_label, series))
+    if has_gap(run):
+        charts.append(gap_chart(run))
     return {
         "name": run.path.name,
         "kind": config["kind"],

@@ -76,15 +76,21 @@ class Nearness:
         scaled = (state - state.mean(0))[:, changing] / spread[changing]
         distance = np.linalg.norm(moved[:, changing] / spread[changing], axis=1)
         near = float(np.median(distance[distance > 0])) if distance.any() else np.inf
-        values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-        largest = vectors[:, ::-1][:, :2]
-        # An eigenvector's sign is arbitrary; with its largest part positive the same store gives the same picture.
-        largest = largest * np.sign(largest[np.abs(largest).argmax(0), np.arange(largest.shape[1])])
-        points = np.zeros((len(scaled), 2))
-        points[:, : largest.shape[1]] = scaled @ largest
-        share = [*(values[::-1][:2] / values.sum()), 0.0]
-        explained = float(share[0]), float(share[1])
+        points, explained = principal(scaled)
         return Map(points, explained, episode, time, _to_others(scaled, episode) / near)
+
+
+def principal(rows: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Rows about zero, shape (n, k), in their first two principal components, shape (n, 2), and either's share of the
+    variance."""
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    largest = vectors[:, ::-1][:, :2]
+    # An eigenvector's sign is arbitrary; with its largest part positive the same store gives the same picture.
+    largest = largest * np.sign(largest[np.abs(largest).argmax(0), np.arange(largest.shape[1])])
+    points = np.zeros((len(rows), 2))
+    points[:, : largest.shape[1]] = rows @ largest
+    share = [*(values[::-1][:2] / values.sum()), 0.0]
+    return points, (float(share[0]), float(share[1]))
 
 
 def _to_others(points: np.ndarray, episode: np.ndarray) -> np.ndarray:
