@@ -1,9 +1,10 @@
-"""How well each method learns: Lift from a fixed store of mixed quality, Push-T from human demonstrations, and a task
-whose logs are good in one region and poor in another.
+"""How well each method learns: Lift from a fixed store of mixed quality, Push-T from human demonstrations, a task
+whose logs are good in one region and poor in another, and HalfCheetah from a log and a simulator with half the gravity.
 
     python benchmarks/learning.py lift --out runs/learning
     python benchmarks/learning.py pusht --out runs/learning
     python benchmarks/learning.py two-qualities --out runs/learning
+    python benchmarks/learning.py gravity --out runs/learning
 
 Every (method, seed) is a job that writes one JSON file; a second call does only what is missing. Stores, seeds and
 budgets are fixed here, before the methods run. The table gives each method's mean with a bootstrap interval over seeds
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -35,10 +37,11 @@ from episodes.store import Store
 from finetune import online, pretrain
 from finetune.config import resolve
 from finetune.evaluate import evaluate
+from finetune.gap_map import has_gap, rollouts_of
+from finetune.h2o import DynamicsGap, GapConfig
 from finetune.intervals import paired_difference
 from finetune.online import seeds_of_collection
 from finetune.run import Run
-from policies.algorithm import Algorithm
 from policies.checkpoint import load_checkpoint
 from policies.famo2o import FamO2O
 from policies.policy import Policy
@@ -73,8 +76,10 @@ class Study:
     make_store: Callable[[Path], None]
     methods: dict[str, Method]
     comparisons: tuple[tuple[str, str], ...]
-    look: Callable[[Algorithm], dict[str, float]] = lambda algorithm: {}
-    """What else is to be told of each learner."""
+    look: Callable[[Run], dict[str, float]] = lambda run: {}
+    """What else is to be told of each run."""
+    gap: str = ""
+    """Between the task that is acted in and the one that is evaluated in; see `finetune.online.OnlineConfig.mix`."""
 
 
 def lift_store(path: Path) -> None:
@@ -101,8 +106,37 @@ def two_qualities_store(path: Path) -> None:
     store.append(list(collect(task, lambda q: make_operator("scripted", task, q), seeds_of_collection(0, 200))))
 
 
-def chosen(algorithm: Algorithm) -> dict[str, float]:
+def gravity_store(path: Path) -> None:
+    """100,000 steps of an agent that learned in HalfCheetah under twice the gravity, from its first step on."""
+    file = Path(os.environ.get("FIRSTHAND_DATA", "../shared/data")) / "cheetah_gravity2" / "replay_100k.npz"
+    import_into(open_source(file), path, contract=make_task("halfcheetah").contract)
+
+
+def gap_and_truth(run: Run) -> dict[str, float]:
+    """How well the learned gap ranks the simulator's errors: each rolled-out step, done once more under the gravity
+    that the log is from; the error is the distance of the next states in the log's own deviations."""
+    if not has_gap(run):
+        return {}
+    gap, batch = rollouts_of(run)
+    real = make_task("halfcheetah", gap=STUDIES["gravity"].gap)
+    truth = []
+    for state, action in zip(batch.state.numpy(), batch.action[:, 0].numpy(), strict=True):
+        real.reset(seed=0, options={"state": state})
+        truth.append(real.step(action)[0]["state"])
+    off = (batch.next_state.numpy() - np.stack(truth)) / gap.preparation.std.numpy()
+    error = np.linalg.norm(off, axis=1)
+    untaught = DynamicsGap(GapConfig(), gap.preparation, seed=0)
+    found = {
+        "u(s, a) and the error, rank correlation": gap.gap(batch),
+        "-log P_real / P_sim and the error": -gap.log_ratio(batch),
+        "the same of networks that have learned nothing": -untaught.log_ratio(batch),
+    }
+    return {name: float(spearmanr(values, error).statistic) for name, values in found.items()}  # type: ignore[union-attr]
+
+
+def chosen(run: Run) -> dict[str, float]:
     """The mean coefficient that is chosen in either region of `two-qualities`."""
+    algorithm = load_checkpoint(run.last).algorithm
     if not isinstance(algorithm, FamO2O):
         return {}
     coefficient = algorithm.coefficient(torch.linspace(-1, 1, 200).unsqueeze(1))
@@ -114,7 +148,30 @@ _ALONE = {
     f"iql {beta:g}": Method("iql", _SMALL | {"inverse_temperature": beta}) for beta in (1.0, 2.0, 2.5, 3.0, 4.0, 5.0)
 }
 
+_MIXED = {"episodes": 50, "branch_steps": 100, "checkpoint_every": 25}
+_SOFT = {"learner": {"hidden": (64, 64), "actor_warm_up": 1_000, "initial_temperature": 0.1}}
+
 STUDIES = {
+    "gravity": Study(
+        task="halfcheetah",
+        gap="gravity=2",
+        measure="returns",
+        evaluation_episodes=50,
+        make_store=gravity_store,
+        methods={
+            "iql": Method("iql", {"steps": 5_000, "hidden": [64, 64], "reward_scale": 0.23, "labels": "logged"}),
+            "real": Method(parent="iql", online=_MIXED | {"mix": "real"}),
+            "h2o": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "h2o", "algorithm": "h2o"}),
+            "naive": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "naive", "algorithm": "h2o"}),
+            "sim": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "sim", "algorithm": "h2o"}),
+            "h2o_plus": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "h2o", "algorithm": "h2o_plus"}),
+            "iql-h2o": Method(parent="iql", online=_MIXED | {"mix": "h2o"}),
+        },
+        comparisons=tuple(
+            (ours, other) for ours in ("h2o", "h2o_plus", "iql-h2o") for other in ("real", "sim", "naive")
+        ),
+        look=gap_and_truth,
+    ),
     "two-qualities": Study(
         task="two-qualities",
         measure="returns",
@@ -170,7 +227,7 @@ def run_job(study: Study, name: str, seed: int, folder: Path) -> dict[str, Any]:
     if method.parent and begun:
         online.resume(run_path)
     elif method.parent:
-        config = online.OnlineConfig(task=study.task, seed=seed, **(method.online or {}))
+        config = online.OnlineConfig(task=study.task, gap=study.gap, seed=seed, **(method.online or {}))
         online.finetune(folder / f"{method.parent}-{seed}", run_path, config)
     elif begun:
         pretrain.resume(run_path)
@@ -181,14 +238,14 @@ def run_job(study: Study, name: str, seed: int, folder: Path) -> dict[str, Any]:
         train = resolve(method.algorithm, method.preset, {"seed": seed}, settings)
         pretrain.pretrain(store, run_path, train)
     learned = time.monotonic() - began
-    task, outcome = make_task(study.task), {}
+    task, outcome = make_task(study.task, gap=study.gap or None), {}
     for mode, deterministic in (("deterministic", True), ("stochastic", False)):
         policy = Policy.load(Run.open(run_path).last, deterministic=deterministic)
         result = evaluate(task, policy, study.evaluation_episodes, seed=EVALUATION_SEED)
         Run.open(run_path).save_evaluation(f"{study.task}-{mode}", result.summary())
         outcome[mode] = getattr(result, study.measure).tolist()
     task.close()
-    outcome["look"] = study.look(load_checkpoint(Run.open(run_path).last).algorithm)
+    outcome["look"] = study.look(Run.open(run_path))
     return {**outcome, "seconds": learned, "machine": platform.machine(), "settings": settings_of(study, name)}
 
 
@@ -196,7 +253,8 @@ def settings_of(study: Study, name: str) -> str:
     """Everything that a result depends on beside its seed: a result made with others is not this method's."""
     method = study.methods[name]
     inherited = settings_of(study, method.parent) if method.parent else ""
-    return f"{study.task} {study.evaluation_episodes} {EVALUATION_SEED} {method} {inherited}".strip()
+    where = f"{study.task} {study.gap}".strip()
+    return f"{where} {study.evaluation_episodes} {EVALUATION_SEED} {method} {inherited}".strip()
 
 
 def table(study: Study, folder: Path) -> str:
