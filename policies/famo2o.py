@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from episodes.errors import InputError
 from policies.algorithm import Info, Loss, adam, descend
-from policies.iql import ImplicitQ, ImplicitQConfig
+from policies.iql import WeightedRegression, WeightedRegressionConfig
 from policies.networks import LOG_STD_RANGE, MLP, GaussianPolicy, PolicyNetwork, frozen, log_slope_of_tanh
 from policies.preparation import Preparation, Prepared
 from policies.soft_actor_critic import Temperature
@@ -27,7 +27,7 @@ Coefficient = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
-class FamO2OConfig(ImplicitQConfig):
+class FamO2OConfig(WeightedRegressionConfig):
     """Published values: coefficients of 1 to 5 for locomotion, 8 to 14 for antmaze."""
 
     coefficient_range: tuple[Coefficient, Coefficient] = (1.0, 5.0)
@@ -97,7 +97,7 @@ class FamilyPolicy(PolicyNetwork):
         return self.family.sample(self.given(observation, self.balance.mean(observation)), generator)
 
 
-class FamO2O(ImplicitQ[FamilyPolicy]):
+class FamO2O(WeightedRegression[FamilyPolicy]):
     """Offline the family learns with coefficients from all of its range; online with those that are chosen per state.
 
     The balance model learns from the first update on, so that it knows the critics when the choice becomes its own.

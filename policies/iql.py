@@ -24,20 +24,26 @@ class ImplicitQConfig:
 
     expectile: Annotated[float, Field(gt=0, lt=1)] = 0.7
     """tau of the expectile regression; 0.5 is the mean, towards 1 the best action in the data."""
-    weight_clip: Annotated[float, Field(gt=0)] = 100.0
-    """Largest weight exp(beta * advantage) of a transition."""
     target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
     """Of the exponential moving average that the target critics are."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     actor_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of the policy; `learning_rate` where None."""
     hidden: tuple[Annotated[int, Field(gt=0)], ...] = (256, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedRegressionConfig(ImplicitQConfig):
+    """What those are told besides whose policy clones what was better than V."""
+
+    weight_clip: Annotated[float, Field(gt=0)] = 100.0
+    """Largest weight exp(beta * advantage) of a transition."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of the policy's hidden layers."""
 
 
 @dataclass(frozen=True, slots=True)
-class IQLConfig(ImplicitQConfig):
+class IQLConfig(WeightedRegressionConfig):
     inverse_temperature: Annotated[float, Field(ge=0)] = 3.0
     """beta: 0 clones the data, larger values trust the advantage more."""
 
@@ -80,17 +86,6 @@ class ImplicitQ(Algorithm[P]):
         value = self.value(batch.observation).squeeze(1)
         loss = expectile_loss(target_q - value, self.config.expectile).mean()
         return loss, {"value_loss": loss.detach(), "value": value.detach().mean()}
-
-    def weigh(self, batch: Prepared, target_q: Tensor, inverse_temperature: float | Tensor) -> tuple[Tensor, Info]:
-        """min(exp(beta (min Q_target - V)), clip), shape (B,); beta one number, or one for each row."""
-        with torch.no_grad():
-            advantage = target_q - self.value(batch.observation).squeeze(1)
-            unclipped = (inverse_temperature * advantage).exp()
-            weight = unclipped.clamp(max=self.config.weight_clip)
-        return weight, {
-            "advantage": advantage.mean(),
-            "weight_clipped": (unclipped > self.config.weight_clip).float().mean(),
-        }
 
     def critic_loss(self, batch: Prepared) -> Loss:
         """L_Q = sum_i E[(Q_i(s, a) - (r + gamma V(s')))^2], nothing after a terminated step (equation 6).
@@ -137,7 +132,32 @@ class ImplicitQ(Algorithm[P]):
         return self.target(torch.cat([observation, action], dim=1)).squeeze(2).amin(0)
 
 
-class IQL(ImplicitQ[GaussianPolicy]):
+class WeightedRegression(ImplicitQ[P]):
+    """The policy clones the data, what was better than V the most."""
+
+    def __init__(
+        self,
+        config: WeightedRegressionConfig,
+        preparation: Preparation,
+        seed: int,
+        decay_steps: int | None = None,
+    ):
+        super().__init__(config, preparation, seed, decay_steps)
+        self.config = config
+
+    def weigh(self, batch: Prepared, target_q: Tensor, inverse_temperature: float | Tensor) -> tuple[Tensor, Info]:
+        """min(exp(beta (min Q_target - V)), clip), shape (B,); beta one number, or one for each row."""
+        with torch.no_grad():
+            advantage = target_q - self.value(batch.observation).squeeze(1)
+            unclipped = (inverse_temperature * advantage).exp()
+            weight = unclipped.clamp(max=self.config.weight_clip)
+        return weight, {
+            "advantage": advantage.mean(),
+            "weight_clipped": (unclipped > self.config.weight_clip).float().mean(),
+        }
+
+
+class IQL(WeightedRegression[GaussianPolicy]):
     """The policy clones what was better than V."""
 
     name: ClassVar[str] = "iql"
