@@ -1,6 +1,7 @@
 """The learned dynamics against systems that are known, and what fitting must and must not look at."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
