@@ -74,7 +74,7 @@ def resume(run_path: Path, progress: Progress = iter) -> PretrainResult:
 
 
 def fresh_algorithm(config: TrainConfig, data: OfflineData) -> Algorithm:
-    """A learner at its start, prepared for the data."""
+    """A learner at its start, prepared for the data and with all of it seen once."""
     preparation = prepare_from(
         data.transitions,
         data.contract,
@@ -83,9 +83,12 @@ def fresh_algorithm(config: TrainConfig, data: OfflineData) -> Algorithm:
         state_entries=config.state_entries,
     )
     decay_steps = config.steps if config.cosine_decay else None
-    return make_algorithm(
+    algorithm = make_algorithm(
         config.algorithm, config.algorithm_config(), preparation, seed=config.seed, decay_steps=decay_steps
     )
+    device = choose_device(config.device)
+    algorithm.to(device).survey(data.transitions.to(device), config.steps)
+    return algorithm
 
 
 def choose_device(name: str) -> torch.device:

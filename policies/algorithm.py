@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from episodes.transitions import Batch
+from episodes.transitions import Batch, Transitions
 from policies.networks import PolicyNetwork
 from policies.preparation import Preparation
 
@@ -45,6 +45,13 @@ class Algorithm(ABC, Generic[P]):
         self.generator = torch.Generator().manual_seed(seed)
         """Initial weights and dropout; on the CPU, so that a seed means the same on every device."""
         self.actor: P
+
+    def survey(self, transitions: Transitions, steps: int) -> None:
+        """See all of the offline data once, before the first of so many updates; most need not.
+
+        Raises:
+            InputError: where nothing can be learned from it in this way.
+        """
 
     @abstractmethod
     def update(self, batch: Batch) -> Info:

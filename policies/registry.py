@@ -13,6 +13,7 @@ from policies.h2o_plus import H2OPlus, H2OPlusConfig
 from policies.iql import IQL, IQLConfig
 from policies.preparation import Preparation
 from policies.rlpd import RLPD, RLPDConfig
+from policies.uni_o4 import UniO4, UniO4Config
 
 _ALGORITHMS: dict[str, tuple[type, type]] = {
     "bc": (BC, BCConfig),
@@ -23,6 +24,7 @@ _ALGORITHMS: dict[str, tuple[type, type]] = {
     "fisor": (FISOR, FISORConfig),
     "h2o": (H2O, H2OConfig),
     "h2o_plus": (H2OPlus, H2OPlusConfig),
+    "uni_o4": (UniO4, UniO4Config),
 }
 
 
