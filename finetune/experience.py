@@ -17,6 +17,7 @@ from episodes.transitions import Batch, Transitions
 from episodes.typed import STRICT
 from finetune.config import TrainConfig
 from finetune.data import OfflineData
+from finetune.trajectories import Trajectories
 from policies.algorithm import Info
 from rewards.labeller import EpisodeLabeller
 
@@ -77,8 +78,11 @@ class Experience:
         camera: str | None,
         device: torch.device,
         seed: int,
+        own: Trajectories | None = None,
     ):
         mixture.check()
+        self.own = own
+        """Where the learner takes nothing but its newest episodes: those."""
         self._data, self._labeller, self._mixture, self._camera = data, labeller, mixture, camera
         self._batch = train.batch_size
         self._offline = data.transitions.to(device)
@@ -139,6 +143,8 @@ class Experience:
             outcome["online/left_out"] = 1.0
         else:
             self._online.add(episode.state, episode.action, reward, terminated, features)
+            if self.own is not None:
+                self.own.add(self.episodes, episode, reward, terminated, features)
             if episode.source is not None and (taken := episode.source == Source.INTERVENTION).any():
                 self._interventions.add(episode.state, episode.action, reward, terminated, features, begin_at=taken)
                 outcome["online/intervened"] = float(taken.mean())

@@ -16,16 +16,20 @@ from finetune.data import OfflineData, load_offline
 from finetune.experience import Experience, Mixture
 from finetune.pretrain import choose_device, scalars
 from finetune.run import Run
+from finetune.trajectories import Trajectories
 from finetune.trials import Trial, Trials
 from policies.algorithm import Algorithm
 from policies.checkpoint import Checkpoint, actor_hash, load_checkpoint, save_checkpoint
 from policies.networks import GaussianPolicy, SquashedGaussianPolicy
+from policies.ppo import OnPolicy
 from policies.registry import (
     algorithm_names,
     config_class,
+    learns_on_policy,
     learns_online,
     make_algorithm,
     needs_rewards,
+    online_settings,
     updates_per_step,
 )
 from policies.soft_actor_critic import SoftActorCritic
@@ -45,7 +49,8 @@ class LearningConfig(Mixture):
     algorithm: str = ""
     """That learns; the pretrained run's own where empty."""
     learner: dict[str, Any] = field(default_factory=dict)
-    """Settings of another algorithm than the run's own; completed with its defaults."""
+    """Settings of another algorithm than the run's own, completed with its defaults; or those of the run's own that
+    only count online."""
     from_policy: bool = True
     """Whether another algorithm starts from the pretrained policy, or from nothing."""
     updates_per_step: Annotated[int, Field(ge=1)] | None = None
@@ -110,6 +115,8 @@ class Beginning:
                 f"{parent}: algorithm {train.algorithm!r} {why}; "
                 f"fine-tune an 'iql' run, or give --algorithm, one of: {able}"
             )
+        if learns_on_policy(train.algorithm):
+            _check_on_policy(config, train.algorithm)
         choose_device(train.device)
         saved = _beginning(parent, config, train)
         return cls._of(train, saved, written["data"])
@@ -167,8 +174,9 @@ class Learner:
         self.algorithm: Algorithm = self.saved.algorithm.to(device)
         self.encoder = self.data.encoder
         seed = int(np.random.SeedSequence([self.train.seed, config.seed]).generate_state(1)[0])
+        own = Trajectories(self.algorithm, self.train.sampling) if isinstance(self.algorithm, OnPolicy) else None
         self.experience = experience(
-            self.data, self.labeller, self.train, config, camera=self.saved.camera, device=device, seed=seed
+            self.data, self.labeller, self.train, config, camera=self.saved.camera, device=device, seed=seed, own=own
         )
         self._updates_per_step = config.updates_per_step or updates_per_step(self.train.algorithm)
         self.learned = self.saved_at = 0
@@ -193,6 +201,8 @@ class Learner:
             return
         self.experience.load_state_dict(self.saved.beside)
         self.trials.restore(note["trials"])
+        if self.experience.own is not None:
+            self.experience.own.since = int(note["own_since"])
         for episode in episodes:
             self._add(episode)
         self._due = 0
@@ -221,6 +231,8 @@ class Learner:
             return logged
         # In place: whoever acts with this learner's policy goes on with it.
         self.algorithm.load_state_dict(load_checkpoint(self.run.checkpoint(back_to.checkpoint)).algorithm.state_dict())
+        if self.experience.own is not None:
+            self.experience.own.begin_anew(self.experience.episodes)
         return logged | {"evaluation/back_to": float(back_to.checkpoint)}
 
     def _add(self, episode: Episode) -> dict[str, float]:
@@ -237,6 +249,12 @@ class Learner:
         if self.learned < self.config.warm_up_episodes or not self.experience.ready:
             return {}
         info = {}
+        own = self.experience.own
+        if own is not None:
+            if own.steps >= own.algorithm.episode_steps:
+                info = own.algorithm.learn_from(own.trajectories)
+                own.begin_anew(self.experience.episodes)
+            return scalars(info)
         for _ in range(steps * self._updates_per_step):
             info = self.algorithm.update(self.experience.sample())
         return scalars(info | self.experience.info)
@@ -245,6 +263,9 @@ class Learner:
         """A checkpoint, named after the episodes that it has learned from."""
         self.policy = actor_hash(self.algorithm)
         self.trials.checkpoints[self.policy] = self.learned
+        note = {"online_episodes": self.learned, "step": self.algorithm.step, "trials": self.trials.note()}
+        if self.experience.own is not None:
+            note["own_since"] = self.experience.own.since
         save_checkpoint(
             self.run.checkpoint(self.learned),
             self.algorithm,
@@ -252,10 +273,20 @@ class Learner:
             camera=self.saved.camera,
             encoder=self.saved.encoder,
             beside=self.experience.state_dict(),
-            note={"online_episodes": self.learned, "step": self.algorithm.step, "trials": self.trials.note()},
+            note=note,
         )
         self.trials.kept(self.run.mark_last(self.learned, self.trials.wanted))
         self.saved_at = self.learned
+
+
+def _check_on_policy(config: LearningConfig, algorithm: str) -> None:
+    """Raise an InputError where settings would do nothing, since nothing old is learned from."""
+    mixes = {item.name for item in fields(Mixture)} | {"updates_per_step"}
+    given = [item.name for item in fields(config) if item.name in mixes and getattr(config, item.name) != item.default]
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: {algorithm!r} learns from its own newest episodes and from nothing else; leave it out"
+        )
 
 
 def _policy_of(episode: Episode) -> int:
@@ -266,11 +297,13 @@ def _policy_of(episode: Episode) -> int:
 def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
     """What the pretrained run was told, with the algorithm that goes on."""
     if config.algorithm in ("", train.algorithm):
-        if config.learner:
+        if fixed := [key for key in config.learner if key not in online_settings(train.algorithm)]:
             raise InputError(
-                f"{', '.join(config.learner)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
+                f"{', '.join(fixed)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
             )
-        return train
+        changed = replace(train, learner=train.learner | config.learner)
+        changed.algorithm_config()
+        return changed
     settings = {"hidden": train.learner["hidden"], **config.learner}
     if config.actor_learning_rate is not None:
         settings["actor_learning_rate"] = config.actor_learning_rate
@@ -284,6 +317,8 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
     if saved.algorithm.name != train.algorithm:
         return replace(saved, algorithm=_another(saved.algorithm, config, train), beside={}, note={})
     saved.algorithm.go_online()
+    if config.learner:
+        saved.algorithm.config = train.algorithm_config()
     if config.actor_learning_rate is not None:
         rates = {"actor_learning_rate": config.actor_learning_rate}
         saved.algorithm.config = replace(saved.algorithm.config, **rates)

@@ -12,6 +12,7 @@ from episodes.transitions import Batch, Transitions
 from finetune.config import TrainConfig
 from finetune.data import OfflineData
 from finetune.experience import Experience, Mixture
+from finetune.trajectories import Trajectories
 from finetune.h2o import DynamicsGap, GapConfig
 from policies.algorithm import below
 from policies.preparation import prepare_from
@@ -78,7 +79,10 @@ class WeightedExperience(Experience):
         camera: str | None,
         device: torch.device,
         seed: int,
+        own: Trajectories | None = None,
     ):
+        if own is not None:
+            raise InputError(f"algorithm {train.algorithm!r} learns from its newest episodes alone; leave --mix out")
         if len(data.transitions) < train.batch_size:
             raise InputError(
                 f"{data.origin['store']}: {len(data.transitions)} real transitions; telling the simulator's from them "

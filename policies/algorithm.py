@@ -33,6 +33,8 @@ class Algorithm(ABC, Generic[P]):
     """Whether more data with rewards can improve it."""
     updates_per_step: ClassVar[int] = 1
     """Online, as published."""
+    online_settings: ClassVar[frozenset[str]] = frozenset()
+    """Of its settings those that only count online, and can be given anew when that begins."""
 
     def __init__(self, config: Any, preparation: Preparation, seed: int, decay_steps: int | None):
         self.config = config

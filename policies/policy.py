@@ -11,6 +11,7 @@ from episodes.encoders import Encoder, load_encoder
 from episodes.episode import Source
 from policies.algorithm import Algorithm
 from policies.checkpoint import actor_hash, load_checkpoint
+from policies.ppo import OnPolicy
 
 
 class Policy:
@@ -38,6 +39,11 @@ class Policy:
         self.deterministic = deterministic
         self.policy_hash = 0
         """Of the actor that acts in this episode, for the record: see `actor_hash`."""
+        self.proposed: np.ndarray | None = None
+        """Shape (A,): the last action as it was drawn, before its limits cut anything off. Known of those who learn
+        from their own draws, where they draw."""
+        self.log_probability: float | None = None
+        """Of that one, in network units."""
         self._generator = torch.Generator()
         self._planned: deque[np.ndarray] = deque()
 
@@ -60,6 +66,7 @@ class Policy:
         # Taken anew every time: online, the actor is another one in every episode.
         self.policy_hash = actor_hash(self.algorithm)
         self._planned.clear()
+        self.proposed = self.log_probability = None
         self._generator.manual_seed(seed)
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -75,6 +82,13 @@ class Policy:
         return self.algorithm.act(*rows, generator=generator)[:, 0].cpu().numpy()
 
     def _choose(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        if isinstance(self.algorithm, OnPolicy) and not self.deterministic:
+            state, features = self._seen(observation)
+            drawn, log_prob = self.algorithm.draw(state, features, self._generator)
+            preparation = self.algorithm.preparation
+            self.proposed = preparation.decode_unclipped(state, drawn)[0, 0].cpu().numpy()
+            self.log_probability = float(log_prob[0])
+            return preparation.decode(state, drawn)[0].cpu().numpy()
         generator = None if self.deterministic else self._generator
         return self.algorithm.act(*self._seen(observation), generator=generator)[0].cpu().numpy()
 

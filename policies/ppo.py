@@ -1,13 +1,14 @@
 """Proximal policy optimisation (Schulman et al., 2017): the clipped surrogate, advantages, losses on whole episodes."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from policies.algorithm import Info, Loss
+from policies.algorithm import Algorithm, Info, Loss
 from policies.networks import MLP, GaussianPolicy
 
 
@@ -69,6 +70,26 @@ class Trajectory:
         return len(self.reward)
 
 
+class OnPolicy(Algorithm[GaussianPolicy]):
+    """Learns online from whole episodes of its policy as it is, which are of no use any more afterwards."""
+
+    @property
+    @abstractmethod
+    def episode_steps(self) -> int:
+        """How many steps of its episodes it wants to learn from at once, at least."""
+
+    @abstractmethod
+    def learn_from(self, trajectories: Sequence[Trajectory]) -> Info:
+        """Improve on episodes of the policy as it is."""
+
+    def draw(self, state: Tensor, features: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What `act` would draw, not clipped, with its log densities: (B, S) and (B, F) to (B, D) and (B,)."""
+        with torch.no_grad():
+            observation = self.preparation.observation(state, features)
+            drawn = self.actor.sample(observation, generator)
+            return drawn, self.actor.log_prob(observation, drawn, torch.ones_like(drawn))
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Steps of all trajectories, ready for the losses."""
@@ -114,11 +135,9 @@ def value_loss(value: MLP, rows: Rows, index: Tensor) -> Loss:
     return loss, {"value_loss": loss.detach(), "value": estimate.detach().mean()}
 
 
-def descend_clipped(
-    optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], largest: float
-) -> None:
+def descend_clipped(optimiser: torch.optim.Optimizer, loss: Tensor, module: nn.Module, largest: float) -> None:
     """One step down the loss with a gradient of at most this norm."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, largest)
+    torch.nn.utils.clip_grad_norm_(module.parameters(), largest)
     optimiser.step()

@@ -130,13 +130,21 @@ class Preparation:
 
     def encode(self, state: Tensor, action: Tensor) -> Tensor:
         """(B, C, A) as sent to (B, C * A) within [-1, 1]."""
+        return self.encode_unclipped(state, action).clamp(-1, 1)
+
+    def encode_unclipped(self, state: Tensor, action: Tensor) -> Tensor:
+        """The same of what was drawn, before anything was cut off: (B, C, A) to (B, C * A)."""
         relative = action - self._base(state)
-        return ((relative - self.center) / self.scale).clamp(-1, 1).flatten(1)
+        return ((relative - self.center) / self.scale).flatten(1)
 
     def decode(self, state: Tensor, action: Tensor) -> Tensor:
         """(B, C * A) to (B, C, A) in the action's units, within its limits."""
-        relative = action.clamp(-1, 1).unflatten(1, self.center.shape) * self.scale + self.center
-        return (relative + self._base(state)).clamp(self.low, self.high)
+        return self.decode_unclipped(state, action.clamp(-1, 1)).clamp(self.low, self.high)
+
+    def decode_unclipped(self, state: Tensor, action: Tensor) -> Tensor:
+        """(B, C * A) to (B, C, A) in the action's units, wherever its limits are."""
+        relative = action.unflatten(1, self.center.shape) * self.scale + self.center
+        return relative + self._base(state)
 
     def to(self, device: torch.device) -> "Preparation":
         return Preparation(**{name: tensor.to(device) for name, tensor in self.tensors().items()})

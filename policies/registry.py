@@ -11,6 +11,7 @@ from policies.fisor import FISOR, FISORConfig
 from policies.h2o import H2O, H2OConfig
 from policies.h2o_plus import H2OPlus, H2OPlusConfig
 from policies.iql import IQL, IQLConfig
+from policies.ppo import OnPolicy
 from policies.preparation import Preparation
 from policies.rlpd import RLPD, RLPDConfig
 from policies.uni_o4 import UniO4, UniO4Config
@@ -45,6 +46,16 @@ def learns_online(name: str) -> bool:
 def updates_per_step(name: str) -> int:
     """How many updates this algorithm makes for every step online, as published."""
     return _entry(name)[0].updates_per_step
+
+
+def online_settings(name: str) -> frozenset[str]:
+    """Which of this algorithm's settings can be given anew when it goes online."""
+    return _entry(name)[0].online_settings
+
+
+def learns_on_policy(name: str) -> bool:
+    """Whether it learns online from its own newest episodes, and from nothing else."""
+    return issubclass(_entry(name)[0], OnPolicy)
 
 
 def needs_rewards(name: str) -> bool:

@@ -5,6 +5,7 @@ the data. Then PPO improves every member on its own draws in the data's states, 
 every so often whether a member may go on from where it is. Online plain PPO goes on from the best one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -20,7 +21,16 @@ from policies.dynamics import Dynamics, DynamicsConfig
 from policies.iql import ImplicitQ, ImplicitQConfig
 from policies.networks import GaussianPolicy
 from policies.off_policy_evaluation import Gate, Worth, best, passes
-from policies.ppo import clipped_surrogate, standardised
+from policies.ppo import (
+    OnPolicy,
+    Trajectory,
+    clipped_surrogate,
+    descend_clipped,
+    policy_loss,
+    rows_of,
+    standardised,
+    value_loss,
+)
 from policies.preparation import Preparation, Prepared
 
 Count = Annotated[int, Field(gt=0)]
@@ -53,13 +63,37 @@ class UniO4Config(ImplicitQConfig):
     guard: bool = True
     """Whether the model's own rewards have a say in the gate beside the critics; without, as published."""
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    actor_learning_rate: Rate | None = 2e-5
+    """Of the policy online; `learning_rate` where None. Published: 1e-6 to 3e-5."""
+    value_learning_rate: Rate = 2e-4
+    """Of V online."""
+    batch_steps: Count = 2048
+    """Of its own episodes that PPO learns from at once, at least."""
+    minibatch: Count = 128
+    epochs: Count = 10
+    """Of PPO over these steps. Published: 5 to 30."""
+    online_clip: Share = 0.05
+    """epsilon of the ratio online."""
+    advantage_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """lambda of the generalised advantages."""
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.01
 
 
-class UniO4(ImplicitQ[GaussianPolicy]):
+class UniO4(ImplicitQ[GaussianPolicy], OnPolicy):
     """Its `actor` is always the member that is thought most of; the first one until there is something to compare."""
 
     name: ClassVar[str] = "uni_o4"
-    learns_online: ClassVar[bool] = False
+    online_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "value_learning_rate",
+            "batch_steps",
+            "minibatch",
+            "epochs",
+            "online_clip",
+            "advantage_decay",
+            "entropy_weight",
+        }
+    )
     config: UniO4Config
 
     def __init__(self, config: UniO4Config, preparation: Preparation, seed: int, decay_steps: int | None = None):
@@ -78,6 +112,8 @@ class UniO4(ImplicitQ[GaussianPolicy]):
         self.modules |= {"behaviour": self.behaviour, "candidates": self.candidates, "gate": self.gate}
         self.optimisers["clone"] = adam(list(self.behaviour.parameters()), config.learning_rate)
         self.optimisers["improvement"] = adam(list(self.candidates.parameters()), config.improvement_learning_rate)
+        # PPO's own: nobody else moves the actor, which is copied from a member offline.
+        self.optimisers["actor"] = torch.optim.Adam(self.actor.parameters(), eps=1e-5, fused=True)
         self.improves_from = self.improves_until = 0
         """Numbers of updates between which it improves; both are 0 until it has surveyed the data."""
         self.selected = 0
@@ -164,6 +200,28 @@ class UniO4(ImplicitQ[GaussianPolicy]):
             "imagined_return": self.gate.imagined_return[self.selected],
             "model_error": self.gate.model_error,
         }
+
+    @property
+    def episode_steps(self) -> int:
+        return self.config.batch_steps
+
+    def learn_from(self, trajectories: Sequence[Trajectory]) -> Info:
+        """PPO in epochs of minibatches: the policy, then V, which begins as IQL left it."""
+        config = self.config
+        rows, info = rows_of(trajectories, self.value, config.advantage_decay), {}
+        rates = {"actor": config.actor_learning_rate or config.learning_rate, "value": config.value_learning_rate}
+        for name, rate in rates.items():
+            self.optimisers[name].param_groups[0]["lr"] = rate
+        for _ in range(config.epochs):
+            order = torch.randperm(len(rows.advantage), generator=self.generator).to(rows.advantage.device)
+            for index in order.split(config.minibatch):
+                loss, said = policy_loss(self.actor, rows, index, config.online_clip, config.entropy_weight)
+                descend_clipped(self.optimisers["actor"], loss, self.actor, config.gradient_clip)
+                value, of_value = value_loss(self.value, rows, index)
+                descend_clipped(self.optimisers["value"], value, self.value, config.gradient_clip)
+                info = said | of_value
+                self.step += 1
+        return info | {"std": self.actor.std.detach().mean()}
 
     def state_dict(self) -> dict[str, Tensor]:
         phases = {"improves_from": self.improves_from, "improves_until": self.improves_until}

@@ -14,7 +14,8 @@ from sim.two_qualities import ScriptedTwoQualities, TwoQualitiesTask
 
 
 class Operator(Protocol):
-    """Chooses actions. A policy may also have `policy_hash: int`, and `log_probability: float` of its last action."""
+    """Chooses actions. A policy may also have `policy_hash: int`, and of its last action what it was before limits cut
+    anything off, `proposed: np.ndarray`, and the `log_probability: float` of that."""
 
     source: Source
 

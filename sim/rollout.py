@@ -43,12 +43,13 @@ def rollout(
     operator.reset(seed)
     observation, _ = task.reset(seed=seed, options=None if start is None else {"state": start})
     observations = [observation]
-    actions, rewards, successes, costs, log_probabilities = [], [], [], [], []
+    actions, proposals, rewards, successes, costs, log_probabilities = [], [], [], [], [], []
     terminated = truncated = False
     while not (terminated or truncated):
         if frames is not None and len(actions) % frame_every == 0:
             frames.append(task.render())
         action = task.clip(operator.act(observation))
+        proposals.append(getattr(operator, "proposed", None))
         log_probabilities.append(getattr(operator, "log_probability", None))
         observation, reward, terminated, truncated, info = task.step(action)
         observations.append(observation)
@@ -78,6 +79,7 @@ def rollout(
         reward=np.array(rewards, np.float32),
         success=np.array(successes, np.float32) if task.has_success else None,
         cost=np.array(costs, np.float32) if task.constraints is not None else None,
+        action_proposed=np.stack(proposals) if all(each is not None for each in proposals) else None,
         log_probability=np.array(log_probabilities, np.float32) if len(known) == steps else None,
         policy=np.full(steps, policy, np.uint64) if policy is not None else None,
         task=task.instruction,
