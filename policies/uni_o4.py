@@ -40,8 +40,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, slots=True)
 class UniO4Config(ImplicitQConfig):
-    """Published values for locomotion, except `starts` (512) and `rollout_steps` (1000, elsewhere 5 to 200), which are
-    what two cores can do. Critics and policies share `hidden` and the batch."""
+    """Published values for locomotion, with these exceptions. What two cores can do: `starts` (published 512),
+    `rollout_steps` (1000, elsewhere 5 to 200) and the shares of a run's updates. As elsewhere here: `learning_rate`
+    (1e-4 for critics and clones), widths and the batch, which critics and policies share, and the policies' spread,
+    which is the same in all states."""
 
     members: Count = 4
     disagreement: Annotated[float, Field(ge=0, lt=0.5)] = 0.1

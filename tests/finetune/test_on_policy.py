@@ -129,6 +129,38 @@ def test_wherever_it_dies_it_comes_out_the_same(death, parent, walks, tmp_path, 
     same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_who_goes_back_to_an_older_policy_forgets_what_the_newer_did(parent, walks, tmp_path, monkeypatch, same_run):
+    """Only the pretrained policy ever succeeds. Nothing that it did is learned from twice, nor what a worse one did."""
+    best, taken = actor_hash(offline(parent)), []
+    learn = UniO4.learn_from
+
+    class Judged:
+        def __init__(self, policy: Policy):
+            self.rate = float(actor_hash(policy.algorithm) == best)
+
+        def summary(self) -> dict[str, Any]:
+            return {"success_rate": self.rate, "episodes": 10, "return_mean": 0.0, "best_reward_mean": 0.0}
+
+    def learn_from(self: UniO4, trajectories):
+        for each in trajectories:
+            known = self.actor.log_prob(each.observation, each.action, torch.ones_like(each.action))
+            torch.testing.assert_close(known, each.log_prob, atol=1e-4, rtol=1e-4)
+        taken.append(len(trajectories))
+        return learn(self, trajectories)
+
+    monkeypatch.setattr("finetune.online.evaluate", lambda task, policy, episodes: Judged(policy))
+    monkeypatch.setattr(UniO4, "learn_from", learn_from)
+    config = configured(evaluate_every=4, episodes=16)
+    finetune(parent, tmp_path / "whole", config)
+    assert len(taken) > 2 and sum(taken) <= 16
+    lines = Run.open(tmp_path / "whole").metrics()
+    assert sum("evaluation/back_to" in line for line in lines) > 1
+    with pytest.raises(Killed):
+        finetune(parent, tmp_path / "killed", config, until(14))
+    resume(tmp_path / "killed")
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
 def test_settings_that_count_online_only_can_be_given_anew(parent, walks, tmp_path):
     finetune(parent, tmp_path / "run", configured(episodes=1, algorithm="uni_o4", batch_steps=7, epochs=3))
     config = load_checkpoint(Run.open(tmp_path / "run").last).algorithm.config

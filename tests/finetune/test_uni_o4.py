@@ -16,6 +16,8 @@ from episodes.transitions import SamplingConfig, Transitions
 from episodes.typed import parse_settings
 from finetune.config import TrainConfig, resolve
 from finetune.evaluate import evaluate
+from finetune.learner import learning_config
+from finetune.online import OnlineConfig, finetune
 from finetune.pretrain import pretrain, resume
 from finetune.run import Run
 from policies.algorithm import Algorithm
@@ -155,6 +157,18 @@ def test_it_ends_above_what_it_cloned(learned: Path) -> None:
     logged, best = (evaluate(task, make_operator("scripted", task, q), 30).returns for q in (0.4, 1.0))
     assert (end - clone).mean() > 1 and (end - logged).mean() > 1
     assert end.mean() <= best.mean() + 0.1
+
+
+def test_it_goes_on_online_without_a_drop(learned: Path, tmp_path: Path) -> None:
+    """The first evaluation is the last one offline; 20 episodes of PPO later it is as good or better."""
+    before = returns(load_checkpoint(Run.open(learned).last).algorithm).mean()
+    settings = {"task": TASK, "episodes": 20, "algorithm": "uni_o4", "batch_steps": 300, "epochs": 5}
+    settings |= {"evaluate_every": 10, "evaluation_episodes": 30}
+    finetune(learned, tmp_path / "online", learning_config(OnlineConfig, settings))
+    lines = Run.open(tmp_path / "online").metrics()
+    evaluated = {line["step"]: line["evaluation/return_mean"] for line in lines if "evaluation/return_mean" in line}
+    assert evaluated[0] == pytest.approx(before) and list(evaluated) == [0, 10, 20]
+    assert min(evaluated.values()) > before - 0.3
 
 
 class Outwards(EnsembleMLP):
