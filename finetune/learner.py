@@ -301,9 +301,10 @@ def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
             raise InputError(
                 f"{', '.join(fixed)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
             )
+        if not config.learner:
+            return train
         changed = replace(train, learner=train.learner | config.learner)
-        changed.algorithm_config()
-        return changed
+        return replace(changed, learner=asdict(changed.algorithm_config()))
     settings = {"hidden": train.learner["hidden"], **config.learner}
     if config.actor_learning_rate is not None:
         settings["actor_learning_rate"] = config.actor_learning_rate
