@@ -12,8 +12,8 @@ from episodes.transitions import Batch, Transitions
 from finetune.config import TrainConfig
 from finetune.data import OfflineData
 from finetune.experience import Experience, Mixture
-from finetune.trajectories import Trajectories
 from finetune.h2o import DynamicsGap, GapConfig
+from finetune.trajectories import Trajectories
 from policies.algorithm import below
 from policies.preparation import prepare_from
 from rewards.labeller import EpisodeLabeller

@@ -1,7 +1,6 @@
 """The learned dynamics against systems that are known, and what fitting must and must not look at."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
