@@ -101,6 +101,6 @@ def test_it_is_not_gone_on_with_online(costed, tmp_path, config, walks):
     from finetune.online import OnlineConfig, finetune
 
     pretrain(costed, tmp_path / "run", config(labels="costs", steps=2, **FISOR))
-    for algorithm, message in (("", "'fisor' does not learn online"), ("rlpd", "nothing else can start")):
+    for algorithm, message in (("", "'fisor' does not learn online"), ("rlpd", "nothing else starts from")):
         with pytest.raises(InputError, match=message):
             finetune(tmp_path / "run", tmp_path / "new", OnlineConfig(task="walk", algorithm=algorithm))
