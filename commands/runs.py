@@ -3,12 +3,16 @@
 import argparse
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from commands.common import Add, Result, bar, count, note, task_of
 from episodes.errors import InputError
+
+RULINGS = ("own", "alternative", "stop")
+"""Of the feasibility filter; see `policies.feasibility.Ruling`."""
 
 
 def add(command: Add) -> None:
@@ -69,10 +73,28 @@ def add(command: Add) -> None:
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
     sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
     sub.add_argument("--gap")
+    sub.add_argument(
+        "--filter", type=Path, metavar="RUN", help="a calibrated fisor run: only what it judges feasible is carried out"
+    )
     sub.add_argument("--episodes", type=count, default=50)
     sub.add_argument("--seed", type=int, help="of the first episode (default: 1000000)")
     sub.add_argument("--stochastic", action="store_true", help="sample actions instead of taking the mean")
     sub.add_argument("--videos", type=int, default=0, metavar="N", help="keep videos of the first N episodes")
+
+    sub = command(
+        "calibrate", _calibrate, "Make a filter of a fisor run: what it lets pass is feasible, as far as it says."
+    )
+    sub.add_argument("run", type=Path, metavar="RUN")
+    sub.add_argument(
+        "--false-safe",
+        type=float,
+        required=True,
+        metavar="RATE",
+        help="of episodes that violate something, the share in which something may be accepted shortly before",
+    )
+    sub.add_argument("--horizon", type=count, metavar="STEPS", help="how long before counts as shortly (default: 5)")
+    sub.add_argument("--store", type=Path, help="calibrate on its episodes (default: those that the run held out)")
+    sub.add_argument("--labels", metavar="NAME", help="its label set with costs (default: as the run's)")
 
     sub = command("report", _report, "One HTML file on a run, or on a store's label set.")
     sub.add_argument("path", type=Path, metavar="RUN|STORE")
@@ -173,13 +195,14 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
         "evaluation_success_rate": _rate(episode.success for episode in found if episode.evaluation),
         "true_success_rate": _rate(episode.truth for episode in found),
         "changed_by_guardian": sum(episode.changed for episode in found),
+        "filter": _rulings(found),
     }
     success = "nobody said how they ended" if rate is None else f"success {rate:.2f}, cumulative regret {1 - rate:.2f}"
     if document["true_success_rate"] is not None:
         success += f" (in truth {document['true_success_rate']:.2f})"
     return document, (
         f"{len(found)} episodes, {document['steps']} steps; {success}; "
-        f"the guardian changed {document['changed_by_guardian']} commands"
+        f"the guardian changed {document['changed_by_guardian']} commands{_ruled(document['filter'])}"
     )
 
 
@@ -203,9 +226,13 @@ def _evaluate(options: argparse.Namespace) -> Result:
     task = task_of(options, () if policy.camera is None else (policy.camera,), policy.image_size)
     if policy.contract is not None:
         check_fits(policy.contract, policy.camera, task)
+    operator: Any = policy
+    if options.filter is not None:
+        operator = _filtered(policy, options.filter, task)
     name = "-".join(
         [
             task.name.replace(":", "-"),
+            *([] if options.filter is None else [f"filtered-by-{options.filter.resolve().name}"]),
             *(["stochastic"] if options.stochastic else []),
             *_words(options.gap),
             *([] if options.seed is None else [f"seed{options.seed}"]),
@@ -214,19 +241,57 @@ def _evaluate(options: argparse.Namespace) -> Result:
     )
     summary = evaluate(
         task,
-        policy,
+        operator,
         options.episodes,
         **({} if options.seed is None else {"seed": options.seed}),
         videos=options.videos,
         on_video=lambda number, frames: save_video(run, f"{name}-{number}", frames, task.contract.rate),
         progress=bar("episodes"),
     ).summary()
+    if options.filter is not None:
+        summary["filter"] = {str(ruling): times for ruling, times in operator.counts.items()}
     run.save_evaluation(name, summary)
     row = row_of(str(options.run), summary)
     return {key: value for key, value in summary.items() if key != "per_episode"}, (
         f"{row.who} in {row.task}: {row.episodes} episodes, success {row.success}, "
         f"largest reward {row.best_reward}, return {row.returns}, length {row.length}{_violated(summary)}"
+        f"{_ruled(summary.get('filter'))}"
     )
+
+
+def _filtered(policy: Any, judge: Path, task: Any) -> Any:
+    """A policy behind the filter of a run, in a task; a stop is whatever holds still there."""
+    from finetune.calibrating import filter_of
+    from finetune.evaluate import check_fits
+    from finetune.run import Run
+    from policies.feasibility import FilteredPolicy
+
+    found = filter_of(Run.open(judge))
+    check_fits(found.contract, None, task)
+    return FilteredPolicy(policy, found.filter, lambda _: task.hold_action())
+
+
+def _ruled(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return ""
+    own, replaced, stopped = (counts[ruling] for ruling in RULINGS)
+    return f"; the filter let {own} actions pass, replaced {replaced} and stopped at {stopped}"
+
+
+def _calibrate(options: argparse.Namespace) -> Result:
+    from finetune.calibrating import HORIZON, calibrate_run
+    from finetune.run import Run
+
+    run = Run.open(options.run)
+    if options.labels is not None and options.store is None:
+        raise InputError("calibrate: --labels is of the other store's episodes; give --store, too, or leave it out")
+    found = calibrate_run(run, options.false_safe, options.horizon or HORIZON, options.store, options.labels)
+    accepted = (
+        ""
+        if found.safe_accepted is None
+        else (f"\n  {found.safe_accepted:.0%} of the steps of held-out episodes that violate nothing are accepted")
+    )
+    return dataclasses.asdict(found), f"{found.filter}: {found.text}{accepted}"
 
 
 def _violated(summary: dict[str, Any]) -> str:
@@ -244,7 +309,7 @@ def _evaluate_held_out(options: argparse.Namespace) -> Result:
     from finetune.held_out import action_errors, in_words
     from finetune.run import Run
 
-    for flag in ("task", "gap", "seed", "stochastic", "videos", "namespace", "enable"):
+    for flag in ("task", "gap", "filter", "seed", "stochastic", "videos", "namespace", "enable"):
         if getattr(options, flag):
             raise InputError(f"evaluate --held-out: --{flag} is for episodes that are run; leave it out")
     errors = action_errors(Run.open(options.run))
@@ -263,6 +328,7 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
         ("gap", options.gap),
         ("seed", options.seed),
         ("videos", options.videos),
+        ("filter", options.filter),
         ("held-out", options.held_out),
     ):
         if given:
@@ -281,11 +347,19 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
     changed = sum(episode.changed for episode in found)
     document = {key: value for key, value in summary.items() if key != "per_episode"}
     document |= {"true_success_rate": _rate(episode.truth for episode in found), "changed_by_guardian": changed}
+    document["filter"] = _rulings(found)
     truth = "" if document["true_success_rate"] is None else f" (in truth {document['true_success_rate']:.2f})"
     return document, (
         f"{row.who} on the robot: {row.episodes} episodes, success {row.success}{truth}, length {row.length}; "
         f"the guardian changed {changed} of {sum(episode.steps for episode in found)} commands"
+        f"{_ruled(document['filter'])}"
     )
+
+
+def _rulings(episodes: Iterable[Any]) -> dict[str, int] | None:
+    """What the feasibility filter decided in all of these; None where there was none."""
+    found = sum((Counter(episode.rulings) for episode in episodes), Counter())
+    return {ruling: found[ruling] for ruling in RULINGS} if found else None
 
 
 def _rate(successes: Iterable[bool | None]) -> float | None:

@@ -94,8 +94,14 @@ class Familiarity:
     all of the held-out episodes are is unknown, and unknown is not safe.
     """
 
-    def __init__(self, logged: np.ndarray, held_out: np.ndarray, quantile: float = 0.99):
-        """Keep (N, D) logged rows; the radius is the quantile of the distances of (M, D) rows of other episodes.
+    def __init__(self, logged: np.ndarray, radius: float):
+        """Everything within a distance of (N, D) logged rows is known."""
+        self.logged, self.radius = logged, radius
+        self._tree = KDTree(logged)
+
+    @classmethod
+    def of(cls, logged: np.ndarray, held_out: np.ndarray, quantile: float = 0.99) -> "Familiarity":
+        """The radius within which a share of (M, D) rows of other episodes are of (N, D) logged ones.
 
         Raises:
             InputError: where there is nothing to compare with.
@@ -104,8 +110,9 @@ class Familiarity:
             raise InputError("nothing is known without logged state-actions, and held-out ones to compare them with")
         if not 0 < quantile <= 1:
             raise InputError(f"quantile {quantile:g}: expected more than 0, at most 1")
-        self._tree = KDTree(logged)
-        self.radius = float(np.quantile(self._tree.query(held_out)[0], quantile))
+        found = cls(logged, 0.0)
+        found.radius = float(np.quantile(found._tree.query(held_out)[0], quantile))
+        return found
 
     def known(self, rows: np.ndarray) -> np.ndarray:
         """Shape (n,), bool, for (n, D); a row that is not finite is unknown."""

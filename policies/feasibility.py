@@ -1,6 +1,6 @@
 """The feasibility filter: any policy's own action where it is feasible, an alternative where not, else a stop."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -13,6 +13,8 @@ from policies.calibration import Familiarity
 from policies.fisor import FISOR
 
 Observation = Mapping[str, np.ndarray]
+OnStop = Callable[[Observation], np.ndarray]
+"""What is sent instead of an action: on a robot that is up to the guardian, in simulation to the task."""
 
 
 class Filtered(Protocol):
@@ -152,7 +154,7 @@ class FeasibilityFilter:
 class FilteredPolicy:
     """A policy behind the filter, as an operator; what a stop means is said by who knows the robot."""
 
-    def __init__(self, policy: Filtered, judge: FeasibilityFilter, on_stop: "OnStop"):
+    def __init__(self, policy: Filtered, judge: FeasibilityFilter, on_stop: OnStop):
         self.policy, self.filter, self.on_stop = policy, judge, on_stop
         self.source = getattr(policy, "source", None)
         self.counts = dict.fromkeys(Ruling, 0)
@@ -166,12 +168,6 @@ class FilteredPolicy:
         judged = self.filter.judge(observation, self.policy.act(observation), self.policy)
         self.counts[judged.ruling] += 1
         return self.on_stop(observation) if judged.action is None else judged.action
-
-
-class OnStop(Protocol):
-    """What is sent instead of an action: on a robot that is up to the guardian, in simulation to the task."""
-
-    def __call__(self, observation: dict[str, np.ndarray]) -> np.ndarray: ...
 
 
 def _state_size(model: FISOR) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from episodes.contract import Contract
 from episodes.episode import Source
 from episodes.errors import InputError
+from policies.feasibility import Judgement, Ruling
 from robot.contract import Intervention, RobotContract
 from robot.frames import Frame
 from robot.messages import header_stamp, path_of, pressed
@@ -29,6 +30,14 @@ class ActingPolicy(Protocol):
     def reset(self, seed: int) -> None: ...
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray: ...
+
+
+class Judge(Protocol):
+    """What judges the policy's actions: `policies.feasibility.FeasibilityFilter`."""
+
+    def reset(self, seed: int) -> None: ...
+
+    def judge(self, observation: dict[str, np.ndarray], own: np.ndarray, policy: object = None) -> Judgement: ...
 
 
 @dataclass
@@ -70,10 +79,22 @@ class Actor:
         contract: of the robot.
         load: makes the policy that the next episode is acted with; may give the same one again.
         stochastic: whether it draws its actions, but for evaluations.
+        judge: lets what is feasible of the policy's actions pass; all of them where None. A person's are guarded, and
+            not judged.
     """
 
-    def __init__(self, contract: RobotContract, load: Callable[[], ActingPolicy], *, stochastic: bool = False):
+    def __init__(
+        self,
+        contract: RobotContract,
+        load: Callable[[], ActingPolicy],
+        *,
+        stochastic: bool = False,
+        judge: Judge | None = None,
+    ):
         self.contract = contract
+        self.judge = judge
+        self.rulings = dict.fromkeys(Ruling, 0)
+        """How often each was made, since the beginning."""
         layout = contract.layout()
         self.hands: Hands | None = None
         if contract.intervention is not None:
@@ -106,6 +127,8 @@ class Actor:
         if state.running and state.episode != self._episode.episode:
             self.policy.deterministic = state.evaluation or not self._stochastic
             self.policy.reset(self._episodes)
+            if self.judge is not None:
+                self.judge.reset(self._episodes)
             self._episodes += 1
             self.steps = 0
             self._interrupted = False
@@ -129,18 +152,36 @@ class Actor:
         self.steps += 1
         taken = None if self.hands is None else self.hands.action(now)
         if taken is not None:
-            wanted, source, policy, probability = taken, Source.INTERVENTION, 0, None
             self._interrupted = True
-        else:
-            if self._interrupted:
-                # What it has planned is forgotten; its draws go on from a seed that no episode begins with.
-                self.policy.reset(frame.tick)
-                self._interrupted = False
-            observation = {"state": frame.state, **{f"image/{name}": image for name, image in frame.images.items()}}
-            wanted, source = self.policy.act(observation), Source.POLICY
-            policy, probability = self.policy.policy_hash, getattr(self.policy, "log_probability", None)
-        action = self._at_limits(wanted)
-        return ActorStep(frame.tick, episode, frame.stamps, action, int(source), policy, probability, now - frame.tick)
+            action, source = self._at_limits(taken), int(Source.INTERVENTION)
+            return ActorStep(frame.tick, episode, frame.stamps, action, source, late=now - frame.tick)
+        if self._interrupted:
+            # What it has planned is forgotten; its draws go on from a seed that no episode begins with.
+            self.policy.reset(frame.tick)
+            self._interrupted = False
+        return replace(self._by_policy(frame), episode=episode, late=now - frame.tick)
+
+    def _by_policy(self, frame: Frame) -> ActorStep:
+        """What the policy wants, as far as the filter lets it pass."""
+        observation = {"state": frame.state, **{f"image/{name}": image for name, image in frame.images.items()}}
+        own = self.policy.act(observation)
+        step = ActorStep(
+            frame.tick,
+            "",
+            frame.stamps,
+            self._at_limits(own),
+            int(Source.POLICY),
+            self.policy.policy_hash,
+            getattr(self.policy, "log_probability", None),
+        )
+        if self.judge is None:
+            return step
+        judged = self.judge.judge(observation, own, self.policy)
+        self.rulings[judged.ruling] += 1
+        if judged.ruling == Ruling.OWN:
+            return replace(step, ruling=str(judged.ruling))
+        action = None if judged.action is None else self._at_limits(judged.action)
+        return replace(step, action=action, log_probability=None, ruling=str(judged.ruling), proposed=step.action)
 
     def _at_limits(self, wanted: np.ndarray) -> tuple[float, ...]:
         """A float32 that is meant to be at a limit is that limit, and not a billionth beyond it."""

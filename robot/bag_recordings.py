@@ -1,7 +1,8 @@
 """Episodes out of bags that this project recorded: what the actor saw, what was sent, and how it ended, as it was.
 
 - A step is a step of the actor with an action whose `Sent` is in the bag. Its observation is the frame of exactly the
-  messages that the actor saw; its action is what the guardian sent.
+  messages that the actor saw; its action is what the guardian sent. A stop that the feasibility filter wants after the
+  first of them is a step, too: its action is how the guardian held the robot.
 - The observation after the last action is that of the actor's next step, whatever became of that one.
 - An episode ends where its `EpisodeState` says so, or with the outcome that ended the task. Steps after that were made
   before the actor had heard of it, and are no part of it.
@@ -168,7 +169,7 @@ class Recordings:
         episode = self._open
         if episode is None or episode.lost:
             return
-        acted = step.action is not None and step.episode == episode.name
+        acted = step.acts and step.episode == episode.name and (step.action is not None or bool(episode.steps))
         known = episode.after is not None and episode.after[0] == len(episode.steps)
         if not acted and (known or not episode.steps):
             return
@@ -291,7 +292,9 @@ class Recordings:
             source=_column([step.source for step in steps], np.uint8),
             reward=self._rewards(episode, outcomes),
             success=_successes(outcomes, None if ended is None else ended.success),
-            action_proposed=_column([step.action for step in steps], np.float32),
+            action_proposed=_column(
+                [step.action if step.proposed is None else step.proposed for step in steps], np.float32
+            ),
             log_probability=_column([_number(step.log_probability) for step in steps], np.float32),
             policy=_column([step.policy for step in steps], np.uint64),
             verdict=_column([answer.verdict for answer, _ in sent], np.uint8),

@@ -99,7 +99,7 @@ class EpisodeKeeper:
 
     def on_step(self, step: ActorStep, now: int, steady: int) -> EpisodeState | None:
         """A step of the actor; too many end the episode. Returns the state where it changed."""
-        if not self.recording or step.episode != self.state.episode or step.action is None:
+        if not self.recording or step.episode != self.state.episode or not step.acts:
             return None
         self._acted.add(step.tick)
         if not self.state.running:

@@ -46,8 +46,18 @@ class ActorStep:
     """A value of `Source`."""
     policy: int = 0
     log_probability: float | None = None
+    """Of the policy's own action, where that is what is wanted."""
     late: int = 0
     """Time from the tick to this report [ns]."""
+    ruling: str = ""
+    """What the feasibility filter decided, a value of `Ruling`; empty where it was not asked."""
+    proposed: tuple[float, ...] | None = None
+    """The policy's own action, where the filter did not let it pass."""
+
+    @property
+    def acts(self) -> bool:
+        """Whether the robot is to do something of which can be learned: an action, or a stop that the filter wants."""
+        return self.action is not None or self.ruling == "stop"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +64,8 @@ class RobotEpisode:
     best_reward: float
     changed: int
     """Steps whose command was not what the actor had proposed."""
+    rulings: dict[str, int]
+    """Of the feasibility filter, and how often each was made; empty where there is none."""
     policy: int
     """Hash of the policy that acted; 0 where none did."""
     reason: str
@@ -264,8 +267,8 @@ class Session:
         return judged and not (answered and self._wanted(name).keys() - answered)
 
     def _wanted(self, name: str) -> dict[int, ActorStep]:
-        """Steps of the episode with an action, by tick."""
-        steps = [step for step in self._steps if step.episode == name and step.action is not None]
+        """Steps of the episode in which something was wanted, by tick."""
+        steps = [step for step in self._steps if step.episode == name and step.acts]
         return {step.tick: step for step in steps if step.tick < self._state.stamp}
 
     def _told(self, name: str) -> RobotEpisode:
@@ -283,7 +286,8 @@ class Session:
             steps=len(sent),
             reward=sum(rewards),
             best_reward=max(rewards, default=0.0),
-            changed=sum(s.action != wanted[s.tick].action for s in sent),
+            changed=sum(wanted[s.tick].action not in (None, s.action) for s in sent),
+            rulings=dict(Counter(wanted[s.tick].ruling for s in sent if wanted[s.tick].ruling)),
             policy=max((step.policy for step in wanted.values()), default=0),
             reason=self._state.reason,
             evaluation=self._state.evaluation,

@@ -45,9 +45,11 @@ RECORDED = (
 JUDGE = Argument(
     "judge", "auto", "says when the task is done: classifier (the run's), simulation, nobody; auto: the first there is"
 )
+FILTER = Argument("filter", "", "calibrated fisor run that judges every action of the policy; empty is none")
 ACTING = (
     Argument("run", "", "the run whose policy acts"),
     Argument("stochastic", False, "sample actions instead of taking the mean"),
+    FILTER,
     JUDGE,
 )
 
@@ -81,6 +83,7 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         Argument("new", "", "folder of the run that is made; one that is there is gone on with"),
         SETTINGS,
         Argument("stochastic", True, "sample actions, so that there is something to learn from"),
+        FILTER,
         JUDGE,
         Argument("bags", "", "folder for recordings; empty is bags in the new run"),
         Argument("store", "", "store of what the robot does; empty is episodes in the new run"),
@@ -131,6 +134,8 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     if not said["run"]:
         raise InputError(f"{kind}: give it a run, whose policy acts")
     actor = common | {"run": _absolute(said["run"]), "stochastic": said["stochastic"]}
+    if said["filter"]:
+        actor["filter"] = _absolute(said["filter"])
     couriers = []
     if said["new"]:
         actor["new"] = _absolute(said["new"])
@@ -164,7 +169,7 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     new = Path(str(said["new"])).absolute()
     store = said["store"] or str(new / "episodes")
     moved = {
-        **{key: said[key] for key in ("contract", "run", "stochastic", "judge")},
+        **{key: said[key] for key in ("contract", "run", "stochastic", "filter", "judge")},
         "bags": said["bags"] or str(new / "bags"),
         "store": store,
     }

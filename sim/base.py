@@ -174,7 +174,7 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         return observation
 
     def hold_action(self) -> np.ndarray:
-        """Shape (A,): the action that asks for nothing new. For deltas and torques, zero."""
+        """Shape (A,): the action that asks for nothing new, and stops what moves. For deltas and torques, zero."""
         return np.zeros_like(self._low)
 
     def score(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

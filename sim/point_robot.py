@@ -108,6 +108,10 @@ class PointRobotTask(Task):
     def _state(self) -> np.ndarray:
         return self._now
 
+    def hold_action(self) -> np.ndarray:
+        """Brakes."""
+        return np.clip(-self._now[2:] * RATE, self._low, self._high).astype(np.float32)
+
     def _score(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         distance = np.linalg.norm(state[:, :2].astype(np.float64) - GOAL, axis=1)
         return -distance, distance <= GOAL_RADIUS

@@ -301,6 +301,34 @@ def test_evaluate_says_how_near_it_comes_to_a_log_that_it_did_not_learn_from(ans
     assert "1 held-out episodes, 3 steps" in capfd.readouterr().out
 
 
+def test_a_filter_is_calibrated_and_judges(answer, here, tmp_path, capfd):
+    """In a task whose violations are known, from logs to filtered episodes."""
+    task, small = "point-robot:horizon=20", ["--set", "hidden=[8]", "--set", "width=8", "--set", "blocks=1", *SMALL[2:]]
+    store, run_path = tmp_path / "store", tmp_path / "run"
+    kept = ["--set", "held_out=0.5", "--labels", "safe", "--algorithm", "fisor"]
+    collect = ["collect", store, "--task", task, "--operator", "random", "--episodes", 60]
+    label = ["label", store, "--method", "constraints", "--task", task, "--name", "safe"]
+    for arguments in (collect, label, ["pretrain", store, "--run", run_path, "--steps", 20, *kept, *small]):
+        assert run(*arguments) == 0
+    capfd.readouterr()
+    said = answer("calibrate", run_path, "--false-safe", 0.6, "--horizon", 2)
+    assert {"margin", "certified", "false_safe", "violating_episodes", "smallest", "safe_accepted"} <= set(said)
+    assert said["certified"] <= 0.6 and (run_path / "filter" / "filter.json").exists()
+    assert run("calibrate", run_path, "--false-safe", 0.6) == 0
+    assert "at 95% confidence (60.0% asked for" in capfd.readouterr().out
+    evaluate = ["evaluate", run_path, "--task", task, "--episodes", 2]
+    filtered = answer(*evaluate, "--filter", run_path)
+    assert set(filtered["filter"]) == {"own", "alternative", "stop"}
+    assert sum(filtered["filter"].values()) == 2 * filtered["length_mean"]
+    assert "filter" not in answer(*evaluate)
+    assert set(Run.open(run_path).evaluations()) == {
+        "point-robot-horizon=20-2",
+        f"point-robot-horizon=20-filtered-by-{run_path.name}-2",
+    }
+    assert run(*evaluate, "--filter", run_path) == 0
+    assert "; the filter let " in capfd.readouterr().out
+
+
 def test_evaluations_of_another_kind_are_kept_apart(answer, here):
     arguments = ["evaluate", "bc", "--task", TASK, "--episodes", 1, "--videos", 1]
     seeds = [answer(*arguments, *more)["seed"] for more in ([], ["--stochastic"], ["--gap", "gain=0.5", "--seed", 7])]
@@ -794,6 +822,15 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         ["collect", "new", "--task", "hopper", "--operator", "iql"],
         "not those that the policy was trained on",
     ),
+    "evaluate: no fisor run": (["evaluate", "iql", "--task", TASK, "--filter", "bc"], "bc/filter: no filter is there"),
+    "evaluate: held out, filtered": (["evaluate", "bc", "--held-out", "--filter", "bc"], "--filter is for episodes"),
+    "evaluate: filtered on a robot": (["evaluate", "bc", "--ros", "--filter", "bc"], "--filter is said to the nodes"),
+    "calibrate: no fisor run": (["calibrate", "iql", "--false-safe", "0.1"], "iql: is a run of iql"),
+    "calibrate: labels of nothing": (
+        ["calibrate", "iql", "--false-safe", "0.1", "--labels", "safe"],
+        "--labels is of the other store's episodes",
+    ),
+    "calibrate: no horizon": (["calibrate", "iql", "--false-safe", "0.1", "--horizon", "0"], "--horizon: '0'"),
     "evaluate: nothing held out": (["evaluate", "bc", "--held-out"], "bc: learned from every episode"),
     "evaluate: held out, in a task": (["evaluate", "bc", "--held-out", "--task", TASK], "--task is for episodes that"),
     "report: missing run": (["report", "new"], "new: is no run"),

@@ -93,7 +93,7 @@ class History:
                 current.changed -= sum(not _within(state, tick) for tick in self._changed)
 
     def on_step(self, step: ActorStep) -> None:
-        if step.action is None:
+        if not step.acts:
             return
         if step.policy:
             self.acting = hexadecimal(step.policy)

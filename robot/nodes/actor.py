@@ -41,6 +41,7 @@ class ActorNode(Shell):
         self.run_path = self.parameter("run", "", "folder of the run whose policy acts")
         self.new_path = self.parameter("new", "", "run that goes on from it, whose policy acts when there is one")
         self.stochastic = self.parameter("stochastic", False, "sample actions instead of taking the mean")
+        self.filter_path = self.parameter("filter", "", "calibrated fisor run that judges every action; empty: none")
         self.trigger = self.parameter("trigger", "clock", "clock or inputs")
         self.reliable = self.parameter("reliable_inputs", False, "ask publishers to repeat what was lost")
         if self.trigger not in ("clock", "inputs"):
@@ -67,7 +68,8 @@ class ActorNode(Shell):
         self._lateness = Lateness()
         self._policy = self._newest_policy(contract)
         self.get_logger().info(f"policy {self._checkpoint}")
-        self.actor = Actor(contract, lambda: self._policy, stochastic=self.stochastic)
+        judge = _judge(Path(self.filter_path), contract) if self.filter_path else None
+        self.actor = Actor(contract, lambda: self._policy, stochastic=self.stochastic, judge=judge)
         self._frames = Frames(contract, cameras=bool(contract.cameras) and self._policy.camera is not None)
         self._steps = self.create_publisher(String, STEP_TOPIC, REPORTS)
         self._ready = self.create_publisher(String, POLICY_TOPIC, LATCHED)
@@ -223,7 +225,7 @@ class ActorNode(Shell):
             self.get_logger().error(f"nothing was heard of the episode for {self._owner_silence:g} s: holding still")
             self.actor.abandon()
         step = self.actor.step(frame, now)
-        self._last_tick, self._wanted_nothing = frame.tick, step.action is None
+        self._last_tick, self._wanted_nothing = frame.tick, not step.acts
         return step
 
     def _due(self) -> int:
@@ -251,6 +253,7 @@ class ActorNode(Shell):
         values = {
             "policy": self._checkpoint,
             "steps": self.actor.steps,
+            **({} if self.actor.judge is None else {f"filter: {what}": n for what, n in self.actor.rulings.items()}),
             **self._lateness.summary(),
             **self._unusable,
             "realtime": self.realtime,
@@ -259,6 +262,22 @@ class ActorNode(Shell):
             self.publish_diagnostics("error", f"the newest policy cannot be used: {self._problem}", values)
         else:
             self.publish_diagnostics("ok", "acting" if self.actor.running else "waiting", values)
+
+
+def _judge(path: Path, contract: RobotContract) -> Any:
+    """The filter of a run.
+
+    Raises:
+        InputError: where it has none, or one for another robot: without it nothing moves.
+    """
+    from finetune.calibrating import filter_of
+    from finetune.run import Run
+
+    found = filter_of(Run.open(path))
+    check_policy_fits(found.contract, None, contract)
+    layout = contract.layout()
+    found.filter.judge({"state": np.zeros(len(layout.state), np.float32)}, np.zeros(len(layout.action), np.float32))
+    return found.filter
 
 
 def _warm_up(policy: Any, contract: RobotContract) -> None:

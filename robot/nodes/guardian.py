@@ -153,7 +153,7 @@ class GuardianNode(Shell):
         if self._pending is None:
             return
         step, since = self._pending
-        waiting = self.lock_step and step.action is not None and self._frames.common_stamp() < step.tick
+        waiting = self.lock_step and step.acts and self._frames.common_stamp() < step.tick
         if waiting and time.monotonic_ns() - since < longest * 1e9:
             return
         self._pending = None

@@ -74,7 +74,7 @@ def test_the_promise_holds_on_episodes_that_it_was_not_made_on():
 def test_what_is_farther_from_the_logs_than_nearly_all_held_out_rows_is_unknown():
     rng = np.random.default_rng(1)
     logged, held_out = rng.normal(size=(3000, 2)), rng.normal(size=(1000, 2))
-    familiar = Familiarity(logged, held_out, 0.95)
+    familiar = Familiarity.of(logged, held_out, 0.95)
     assert familiar.known(held_out).mean() == pytest.approx(0.95, abs=0.002)
     assert familiar.known(logged).all()
     assert familiar.known(np.array([[0.0, 0.0], [9.0, 9.0], [np.nan, 0.0], [np.inf, 0.0]])).tolist() == [1, 0, 0, 0]
@@ -83,6 +83,6 @@ def test_what_is_farther_from_the_logs_than_nearly_all_held_out_rows_is_unknown(
 def test_without_logs_nothing_is_known():
     for logged, held_out in ((np.zeros((0, 2)), np.zeros((3, 2))), (np.zeros((3, 2)), np.zeros((0, 2)))):
         with pytest.raises(InputError, match="nothing is known"):
-            Familiarity(logged, held_out)
+            Familiarity.of(logged, held_out)
     with pytest.raises(InputError, match="quantile"):
-        Familiarity(np.zeros((3, 2)), np.zeros((3, 2)), 0.0)
+        Familiarity.of(np.zeros((3, 2)), np.zeros((3, 2)), 0.0)

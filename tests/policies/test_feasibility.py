@@ -129,7 +129,7 @@ def test_what_is_unknown_is_not_safe_however_good_it_looks(judged):
     """The logs hold actions near (0.12, -0.3) in this state; elsewhere the critic was never taught."""
     sure = judged(less=9.0)
     near = rows_of(sure.model, np.tile(SEEN["state"], (50, 1)), OWN + np.random.default_rng(0).normal(0, 0.01, (50, 2)))
-    sure.familiarity = Familiarity(near[:25], near[25:])
+    sure.familiarity = Familiarity.of(near[:25], near[25:])
     assert sure.judge(SEEN, OWN).ruling == Ruling.OWN
     found = sure.judge(SEEN, np.array([-0.9, 0.9], np.float32), Ideas(others=[OWN]))
     assert found.ruling == Ruling.ALTERNATIVE

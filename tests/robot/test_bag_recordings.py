@@ -76,6 +76,33 @@ def test_an_episode_is_what_the_actor_saw_and_the_guardian_sent(tmp_path: Path, 
     assert (episode.task, episode.place, episode.origin) == ("reach far", "real", "bag.mcap/one")
 
 
+def test_a_stop_that_the_filter_wants_is_a_step_of_how_the_robot_was_held(tmp_path: Path) -> None:
+    def ruled(step: ActorStep) -> ActorStep:
+        if step.tick == nanoseconds(1.4):
+            return replace(step, action=None, log_probability=None, ruling="stop", proposed=(7.0, 8.0))
+        if step.tick == nanoseconds(1.6):
+            return replace(step, log_probability=None, ruling="alternative", proposed=(9.0, 9.5))
+        return replace(step, ruling="own" if step.action is not None else "")
+
+    episode = one(changed(recording(), ActorStep, ruled), tmp_path)
+    # As the guardian sent them, in every step.
+    assert episode.action.tolist() == [[k, -k / 2] for k in range(10)]
+    assert episode.action_proposed is not None and episode.log_probability is not None
+    assert episode.action_proposed[[3, 4, 5, 6]].tolist() == [[3, -3], [7, 8], [5, -5], [9, 9.5]]
+    assert np.isnan(episode.log_probability).tolist() == [k in (4, 6) for k in range(10)]
+
+
+def test_stops_before_the_first_action_are_no_steps(tmp_path: Path) -> None:
+    """How a gripper is held that was never commanded nobody knows."""
+
+    def ruled(step: ActorStep) -> ActorStep:
+        first = step.tick < nanoseconds(1.2)
+        return replace(step, action=None, ruling="stop", proposed=step.action) if first else step
+
+    episode = one(changed(recording(), ActorStep, ruled), tmp_path)
+    assert episode.action.tolist() == [[k, -k / 2] for k in range(2, 10)]
+
+
 def test_pictures_are_those_that_the_actor_saw(tmp_path: Path) -> None:
     episode = one(recording(camera=True), tmp_path, arm(cameras=[CAMERA]))
     assert episode.images["front"][:, 0, 0, 0].tolist() == [100 + k for k in range(11)]

@@ -136,6 +136,13 @@ def test_a_deployment_has_a_guardian_an_actor_and_a_recorder(elsewhere: Path) ->
     assert by_name("deploy", contract="arm.yaml", run="r")["actor"]["trigger"] == "clock"
 
 
+@pytest.mark.parametrize(("kind", "given"), [("sim", {}), ("deploy", {}), ("finetune", {"new": "n"})])
+def test_the_actor_has_the_filter_that_is_asked_for(kind: str, given: dict[str, str], elsewhere: Path) -> None:
+    given = {"contract": "arm.yaml", "run": "r", **given}
+    assert by_name(kind, **given, filter="safe")["actor"]["filter"] == str(elsewhere / "safe")
+    assert "filter" not in by_name(kind, **given)["actor"]
+
+
 def test_a_recording_needs_a_recorder_only(elsewhere: Path) -> None:
     assert nodes("record", {"contract": "arm.yaml", "store": "s"}) == [
         NodeSpec(
