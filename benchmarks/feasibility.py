@@ -113,7 +113,7 @@ def feasible_set(model: FISOR, truth: FeasibleSet, state: np.ndarray) -> dict[st
 
 def margin_of(model: FISOR, train: Snapshot, held_out: Snapshot) -> tuple[Calibration, FeasibilityFilter]:
     """Calibrate on the held-out episodes; a filter with that margin."""
-    familiarity = Familiarity(rows_of(model, *steps_of(train)[:2]), rows_of(model, *steps_of(held_out)[:2]))
+    familiarity = Familiarity.of(rows_of(model, *steps_of(train)[:2]), rows_of(model, *steps_of(held_out)[:2]))
     judge = FeasibilityFilter(model, familiarity=familiarity)
     state, action, cost, parts = steps_of(held_out)
     q_h = judge.q_h(state, action)

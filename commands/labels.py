@@ -22,6 +22,9 @@ def add(command: Add) -> None:
     sub.add_argument("--method", choices=["preference", "score", "success", "env", "constraints"], help=methods)
     sub.add_argument("--contract", type=Path, metavar="FILE", help="constraints: the limits in a robot's contract")
     sub.add_argument("--rewards", metavar="NAME", help="constraints: whose rewards go along (default: logged)")
+    sub.add_argument(
+        "--penalty", type=float, metavar="X", help="constraints: taken from the reward of what violates (default: 0)"
+    )
     sub.add_argument("--model", help="clip: MODEL:CHECKPOINT or an adapted folder; chat: the endpoint's name for it")
     sub.add_argument("--url", help="chat: the endpoint, for example http://127.0.0.1:8000/v1")
     sub.add_argument("--baseline", metavar="TEXT", help="clip: what the scene looks like while nothing is done yet")
@@ -70,7 +73,7 @@ def _label(options: argparse.Namespace) -> Result:
         return _label_with_constraints(options)
     if options.task is None:
         raise InputError("label: expected --task: what is to be done, in one sentence; for env, the simulated task")
-    for flag in ("contract", "rewards"):
+    for flag in ("contract", "rewards", "penalty"):
         if getattr(options, flag) is not None:
             raise InputError(f"label: --{flag} is for --method constraints; leave it out")
     store = Store.open(options.store)
@@ -132,7 +135,7 @@ def _label_with_constraints(options: argparse.Namespace) -> Result:
             "label --method constraints: expected one of --config FILE (constraints), --contract FILE (a robot's) and "
             f"--task TASK (a simulated one), got {' and '.join(f'--{flag}' for flag in given) or 'none'}"
         )
-    ours = ("command", "json", "store", "method", "name", "rewards", *given)
+    ours = ("command", "json", "store", "method", "name", "rewards", "penalty", *given)
     beside = [key for key, value in vars(options).items() if key not in ours and value not in (None, [])]
     if beside:
         raise InputError(f"label --method constraints: --{beside[0]} decides nothing here; leave it out")
@@ -153,7 +156,9 @@ def _label_with_constraints(options: argparse.Namespace) -> Result:
             raise InputError(f"task {task.name!r} has no constraints of its own; say which in a file: --config FILE")
         check_states(store.snapshot(), task)
         constraints = task.constraints
-    document, text = label_with_constraints(store, constraints, options.name or "constraints", options.rewards)
+    document, text = label_with_constraints(
+        store, constraints, options.name or "constraints", options.rewards, options.penalty or 0.0
+    )
     lines = [text, *(f"  not a constraint: {each}" for each in left)]
     return {**document, "not_constrained": left}, "\n".join(lines)
 

@@ -20,7 +20,7 @@ def add(command: Add) -> None:
     sub = command("pretrain", _pretrain, "Learn a policy offline.")
     sub.add_argument("store", type=Path, nargs="?", metavar="STORE")
     sub.add_argument("--run", type=Path, required=True, metavar="DIR")
-    algorithms = "iql (default), famo2o, uni_o4, cal_ql, rlpd, fisor, h2o, h2o_plus or bc"
+    algorithms = "iql (default), famo2o, uni_o4, cal_ql, rlpd, fisor, iql_lagrangian, h2o, h2o_plus or bc"
     sub.add_argument("--algorithm", metavar="NAME", help=algorithms)
     sub.add_argument("--labels", metavar="NAME", help="label set (default: logged)")
     sub.add_argument("--preset", metavar="NAME", help="sparse, labelled, demonstrations, locomotion, antmaze, adroit")

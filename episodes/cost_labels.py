@@ -39,7 +39,7 @@ class Coverage:
 
 
 def cost_labels(
-    snapshot: Snapshot, constraints: Constraints, name: str, rewards: str | None = None
+    snapshot: Snapshot, constraints: Constraints, name: str, rewards: str | None = None, penalty: float = 0.0
 ) -> tuple[LabelSet, list[Coverage]]:
     """A label set whose `cost` is h of what each step led to, and what the logs show of each constraint.
 
@@ -49,10 +49,11 @@ def cost_labels(
 
     Args:
         rewards: the label set whose rewards go along; where None the source's own, if it recorded any.
+        penalty: taken from the reward of every step that led into a violation, for learners that know rewards alone.
 
     Raises:
         InputError: for an empty store, a state entry or label set that is not there, a source without costs where
-            `logged` asks for them, or where nothing is covered.
+            `logged` asks for them, a penalty that is none or without rewards, or where nothing is covered.
     """
     check_label_name(name)
     if not snapshot.episodes:
@@ -69,11 +70,19 @@ def cost_labels(
     covered = _covered(snapshot, cost)
     values, provenance = {"cost": cost}, _provenance(snapshot, constraints)
     base = _rewards(snapshot, rewards)
+    if not 0 <= penalty < np.inf:
+        raise InputError(f"penalty {penalty:g}: expected a number of at least 0")
+    if penalty and base is None:
+        raise InputError(f"{snapshot.path}: there are no rewards to take a penalty from")
     if base is not None:
         values |= {key: base.values[key] for key in ("reward", "success", "terminated") if key in base.values}
         covered &= base.covered
         provenance |= {key: base.provenance[key] for key in ("labeller", "discount") if key in base.provenance}
         provenance |= {"rewards": base.name, "rewards_made_by": base.provenance}
+        if penalty:
+            # A cost that is not known is no violation that could be shown.
+            values["reward"] = (values["reward"] - penalty * (cost > 0)).astype(np.float32)
+            provenance["penalty"] = penalty
     if not covered.any():
         raise InputError(f"{snapshot.path}: no episode has all its costs" + (" and rewards" if base else ""))
     found = [
@@ -85,12 +94,12 @@ def cost_labels(
 
 
 def label_with_constraints(
-    store: Store, constraints: Constraints, name: str, rewards: str | None = None
+    store: Store, constraints: Constraints, name: str, rewards: str | None = None, penalty: float = 0.0
 ) -> tuple[dict[str, Any], str]:
     """Write the label set, and say what it amounts to: what `firsthand label` prints, as a document and in words."""
     snapshot = store.snapshot()
     began = time.monotonic()
-    labels, coverage = cost_labels(snapshot, constraints, name, rewards)
+    labels, coverage = cost_labels(snapshot, constraints, name, rewards, penalty)
     seconds = time.monotonic() - began
     store.write_labels(labels)
     cost = labels.values["cost"][_rows(snapshot, labels.covered)]

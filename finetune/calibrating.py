@@ -26,8 +26,9 @@ FILTER = "filter"
 """Folder of a run that holds its filter."""
 HORIZON = 5
 """Steps before a violation in which an accepted action counts against the filter, where nobody says another number."""
-MOST_LOGGED = 50_000
-"""Logged steps that familiarity is judged by, at most: more are thinned out, and the radius grows with the gaps."""
+MOST_LOGGED = 20_000
+"""Logged steps that familiarity is judged by, at most, as a robot asks at every step: more are thinned out, and the
+radius grows with the gaps."""
 
 
 @dataclass(frozen=True, slots=True)

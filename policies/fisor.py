@@ -13,13 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from episodes.errors import InputError
 from episodes.transitions import Batch
 from episodes.typed import STRICT
 from policies.algorithm import Algorithm, Info, Loss, adam, cosine, descend
 from policies.diffusion import Denoiser, DiffusionPolicy
 from policies.networks import MLP, EnsembleMLP, PolicyNetwork
-from policies.preparation import Preparation, Prepared
+from policies.preparation import Preparation, Prepared, costs_of
 
 Rate = Annotated[float, Field(gt=0)]
 Expectile = Annotated[float, Field(gt=0, lt=1)]
@@ -49,6 +48,9 @@ class FISORConfig:
     actor_rate: Annotated[float, Field(gt=0, le=1)] = 0.001
     """Of the one that the acting policy is."""
     learning_rate: Rate = 3e-4
+    critic_decay: bool = False
+    """Whether the critics' learning rate comes down as the actor's does: V_h is near a minimum over actions, which
+    takes the critics' noise for safety. As published it stays."""
     hidden: tuple[Count, ...] = (256, 256)
     """Of critics and values."""
     width: Count = 256
@@ -163,7 +165,7 @@ class FISOR(Algorithm[RankedPolicy]):
 
         Only the end of the task is an end: a time limit says nothing of what would have come after it.
         """
-        cost = _costs(batch)
+        cost = costs_of(batch, self.name)
         with torch.no_grad():
             following = torch.maximum(cost, self.feasibility_value(batch.next_observation).squeeze(1))
             backed_up = (1 - batch.discount) * cost + batch.discount * following
@@ -220,6 +222,10 @@ class FISOR(Algorithm[RankedPolicy]):
             target_q_h = self.actor.q_h(prepared.observation, prepared.action)
             target_q = self.actor.q_r(prepared.observation, prepared.action)
         info: Info = {}
+        rate = cosine(self.config.learning_rate, self.step, self.decay_steps)
+        for name, optimiser in self.optimisers.items():
+            if name == "diffusion" or self.config.critic_decay:
+                optimiser.param_groups[0]["lr"] = rate
         for name, losses in (
             ("feasibility_value", lambda: self.feasibility_value_loss(prepared, target_q_h)),
             ("feasibility_critic", lambda: self.feasibility_critic_loss(prepared)),
@@ -231,8 +237,6 @@ class FISOR(Algorithm[RankedPolicy]):
             info |= said
         with torch.no_grad():
             weight = self.weights(prepared, target_q, target_q_h)
-        rate = cosine(self.config.learning_rate, self.step, self.decay_steps)
-        self.optimisers["diffusion"].param_groups[0]["lr"] = rate
         loss, said = self.actor_loss(prepared, weight)
         descend(self.optimisers["diffusion"], loss)
         _follow(self.actor.feasibility, self.feasibility_critic, self.config.target_rate)
@@ -256,12 +260,6 @@ class FISOR(Algorithm[RankedPolicy]):
 def _expectile(difference: Tensor, above: float) -> Tensor:
     """Mean of squared differences, weighed by `above` where they are positive and by 1 - `above` where not."""
     return (torch.where(difference > 0, above, 1 - above) * difference.square()).mean()
-
-
-def _costs(batch: Prepared) -> Tensor:
-    if batch.cost is None:
-        raise InputError("fisor learns from costs, and these transitions have none; label them with constraints")
-    return batch.cost
 
 
 def _follow(average: torch.nn.Module, online: torch.nn.Module, rate: float) -> None:

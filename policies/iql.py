@@ -145,10 +145,14 @@ class WeightedRegression(ImplicitQ[P]):
         super().__init__(config, preparation, seed, decay_steps)
         self.config = config
 
+    def advantage(self, batch: Prepared, target_q: Tensor) -> Tensor:
+        """A = min Q_target(s, a) - V(s), shape (B,)."""
+        return target_q - self.value(batch.observation).squeeze(1)
+
     def weigh(self, batch: Prepared, target_q: Tensor, inverse_temperature: float | Tensor) -> tuple[Tensor, Info]:
-        """min(exp(beta (min Q_target - V)), clip), shape (B,); beta one number, or one for each row."""
+        """min(exp(beta A), clip), shape (B,); beta one number, or one for each row."""
         with torch.no_grad():
-            advantage = target_q - self.value(batch.observation).squeeze(1)
+            advantage = self.advantage(batch, target_q)
             unclipped = (inverse_temperature * advantage).exp()
             weight = unclipped.clamp(max=self.config.weight_clip)
         return weight, {

@@ -45,6 +45,17 @@ class Prepared:
         return errors.mean(-1)
 
 
+def costs_of(batch: Prepared, algorithm: str) -> Tensor:
+    """Shape (B,): h of what the actions led to.
+
+    Raises:
+        InputError: where there are none.
+    """
+    if batch.cost is None:
+        raise InputError(f"{algorithm} learns from costs, and these transitions have none; label them with constraints")
+    return batch.cost
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixedPrepared(Prepared):
     """A mixed batch in network units; see `MixedBatch`."""

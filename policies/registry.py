@@ -11,6 +11,7 @@ from policies.fisor import FISOR, FISORConfig
 from policies.h2o import H2O, H2OConfig
 from policies.h2o_plus import H2OPlus, H2OPlusConfig
 from policies.iql import IQL, IQLConfig
+from policies.iql_lagrangian import LagrangianIQL, LagrangianIQLConfig
 from policies.ppo import OnPolicy
 from policies.preparation import Preparation
 from policies.rlpd import RLPD, RLPDConfig
@@ -23,6 +24,7 @@ _ALGORITHMS: dict[str, tuple[type, type]] = {
     "rlpd": (RLPD, RLPDConfig),
     "famo2o": (FamO2O, FamO2OConfig),
     "fisor": (FISOR, FISORConfig),
+    "iql_lagrangian": (LagrangianIQL, LagrangianIQLConfig),
     "h2o": (H2O, H2OConfig),
     "h2o_plus": (H2OPlus, H2OPlusConfig),
     "uni_o4": (UniO4, UniO4Config),

@@ -12,11 +12,15 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from pydantic import Field
 
+from episodes.constraints import Constraints, Limit
 from episodes.contract import ActionEntry, Contract, StateEntry
 from episodes.typed import STRICT
 from sim.base import check_size, entries
 from sim.gaps import Gap
 from sim.mujoco_task import MujocoTask, cameras_of
+
+NEAR_SPEED_LIMIT = 0.5
+"""How far below the limit a near miss begins, and how far above it a violation counts in full [m/s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class GymnasiumSettings:
     __pydantic_config__ = STRICT
 
     horizon: Annotated[int, Field(gt=0)] = 1000
+    speed_limit: Annotated[float, Field(gt=0)] | None = None
+    """What the torso's forward speed must never exceed [m/s]; nothing where None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,9 @@ class GymnasiumTask(MujocoTask):
             rate=round(1 / env.dt, 6),
         )
         super().__init__(name, contract, task.instruction, settings.horizon, gap or Gap(), env.model, env.data)
+        if settings.speed_limit is not None:
+            speed = Limit("torso_vx", high=settings.speed_limit, near=NEAR_SPEED_LIMIT)
+            self.constraints = Constraints(limits={"speed": speed}, violation=1.0)
 
     def _reset(self, seed: int) -> None:
         self._observation, _ = self._env.reset(seed=seed)

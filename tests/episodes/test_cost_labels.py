@@ -56,6 +56,24 @@ def test_the_rewards_of_another_label_set_go_along_with_where_they_came_from(sto
     np.testing.assert_array_equal(logged.values["reward"], [0, 0])
 
 
+def test_a_penalty_is_taken_from_the_reward_of_what_violates_and_from_no_other(store: Store):
+    store.append([walk(0, 1.5, 0.9, 3.0, 1.1, final=False)])
+    labels, _ = cost_labels(store.snapshot(), WALL, "costs", penalty=2.5)
+    # The last step's cost is not known.
+    np.testing.assert_array_equal(labels.values["reward"], [0 - 2.5, 1, 2 - 2.5, 3 - 2.5, 4])
+    assert labels.values["reward"].dtype == np.float32 and labels.provenance["penalty"] == 2.5
+    assert "penalty" not in cost_labels(store.snapshot(), WALL, "costs")[0].provenance
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"penalty .*: expected a number of at least 0"):
+            cost_labels(store.snapshot(), WALL, "costs", penalty=wrong)
+
+
+def test_a_penalty_needs_rewards(store: Store):
+    store.append([walk(0, 1.5, reward=False)])
+    with pytest.raises(InputError, match="there are no rewards to take a penalty from"):
+        cost_labels(store.snapshot(), WALL, "costs", penalty=1.0)
+
+
 def test_logs_without_rewards_get_costs_alone(store: Store):
     store.append([walk(0, 0.75, reward=False)])
     labels, _ = cost_labels(store.snapshot(), WALL, "costs")

@@ -111,7 +111,7 @@ def test_other_episodes_have_to_be_of_the_same_robot_and_have_costs(run, tmp_pat
 
 def test_a_run_that_kept_nothing_aside_says_how_to(costed, tmp_path, config):
     pretrain(costed, tmp_path / "all", config(**FISOR))
-    with pytest.raises(InputError, match="learned from every episode; begin a run with --set held_out=0.2"):
+    with pytest.raises(InputError, match=r"learned from every episode; begin a run with --set held_out=0.2"):
         calibrate_run(Run.open(tmp_path / "all"), 0.3)
 
 
@@ -136,7 +136,7 @@ def test_a_filter_is_of_one_checkpoint_alone(run):
     calibrate_run(run, 0.5)
     older = sorted((run.path / "checkpoint").iterdir())[0]
     (run.path / "last").write_text(older.name + "\n")
-    with pytest.raises(InputError, match="was calibrated for another checkpoint than .*; calibrate again"):
+    with pytest.raises(InputError, match=r"was calibrated for another checkpoint than .*; calibrate again"):
         filter_of(run)
 
 

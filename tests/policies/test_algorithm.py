@@ -148,10 +148,21 @@ def test_a_seed_decides_the_initial_weights(preparation):
 
 
 def test_the_registry_knows_the_algorithms_by_name(preparation):
-    assert algorithm_names() == ["bc", "cal_ql", "famo2o", "fisor", "h2o", "h2o_plus", "iql", "rlpd", "uni_o4"]
+    assert algorithm_names() == [
+        "bc",
+        "cal_ql",
+        "famo2o",
+        "fisor",
+        "h2o",
+        "h2o_plus",
+        "iql",
+        "iql_lagrangian",
+        "rlpd",
+        "uni_o4",
+    ]
     assert (config_class("bc"), config_class("iql")) == (BCConfig, IQLConfig)
     assert isinstance(learner("bc", preparation), BC) and isinstance(learner("iql", preparation), IQL)
     assert (learns_online("bc"), learns_online("iql")) == (False, True)
-    known = "bc, cal_ql, famo2o, fisor, h2o, h2o_plus, iql, rlpd, uni_o4"
+    known = "bc, cal_ql, famo2o, fisor, h2o, h2o_plus, iql, iql_lagrangian, rlpd, uni_o4"
     with pytest.raises(InputError, match=rf"unknown algorithm 'iqll'; did you mean 'iql'\? known: {known}"):
         config_class("iqll")

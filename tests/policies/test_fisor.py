@@ -216,13 +216,15 @@ def test_an_update_is_feasibility_then_reward_then_the_policy_then_the_averages(
             assert not torch.equal(was, to)
 
 
-def test_only_the_policys_rate_decays(preparation, batch):
-    algorithm = learner(preparation, learning_rate=1e-2, decay_steps=4)
+@pytest.mark.parametrize("everything", [False, True])
+def test_only_the_policys_rate_decays_unless_the_critics_shall_too(everything, preparation, batch):
+    algorithm = learner(preparation, learning_rate=1e-2, decay_steps=4, critic_decay=everything)
     for step in range(6):
         algorithm.update(costed(batch, step))
         rates = {key: optimiser.param_groups[0]["lr"] for key, optimiser in algorithm.optimisers.items()}
-        assert rates.pop("diffusion") == pytest.approx(0.01 * (1 + math.cos(math.pi * min(step, 4) / 4)) / 2, abs=1e-12)
-        assert set(rates.values()) == {0.01}
+        decayed = rates.pop("diffusion")
+        assert decayed == pytest.approx(0.01 * (1 + math.cos(math.pi * min(step, 4) / 4)) / 2, abs=1e-12)
+        assert len(rates) == 4 and set(rates.values()) == {decayed if everything else 0.01}
 
 
 def test_it_goes_on_from_its_state_bit_for_bit(preparation, batch):

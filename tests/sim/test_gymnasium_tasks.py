@@ -37,6 +37,20 @@ def test_state_entries_carry_the_models_own_joints(name):
     assert task.contract.state[names.index("torso_vx")].unit == "m/s"
 
 
+def test_a_speed_limit_is_a_constraint_on_the_torso():
+    task = make_task("halfcheetah:speed_limit=3")
+    assert task.constraints is not None
+    names = task.contract.state_names
+    state = np.zeros((4, len(names)))
+    state[:, names.index("torso_vx")] = [0.0, 2.75, 3.25, 9.0]
+    np.testing.assert_allclose(task.constraints.h(state, names), [-1, -0.5, 0.5, 1])
+    task.reset(seed=0, options={"state": state[3]})
+    assert task.step(task.hold_action())[4]["cost"] == 1.0
+    task.reset(seed=0)
+    assert task.step(task.hold_action())[4]["cost"] == 0.0
+    assert make_task("halfcheetah").constraints is None, "nothing is limited that nobody limits"
+
+
 @pytest.mark.parametrize(("name", "rate"), [("halfcheetah", 20), ("hopper", 125), ("walker2d", 125)])
 def test_the_rate_is_the_physics(name, rate):
     task = make_task(name)
