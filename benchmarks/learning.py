@@ -148,7 +148,7 @@ _ALONE = {
     f"iql {beta:g}": Method("iql", _SMALL | {"inverse_temperature": beta}) for beta in (1.0, 2.0, 2.5, 3.0, 4.0, 5.0)
 }
 
-_MIXED = {"episodes": 200, "branch_steps": 100, "checkpoint_every": 100}
+_MIXED = {"episodes": 120, "branch_steps": 100, "checkpoint_every": 60}
 _SOFT = {"learner": {"hidden": (64, 64), "actor_warm_up": 1_000, "initial_temperature": 0.1}}
 
 STUDIES = {

@@ -115,8 +115,7 @@ class DynamicsGap:
         log of p_sas(real) p_sa(sim) / (p_sas(sim) p_sa(real)): of the logits of (s, a, s'), which are the sum of both
         networks', those of (s, a) are taken away again.
         """
-        rows = self.preparation(batch)
-        return self._log_ratio(_pair(rows), rows.next_observation)
+        return self._log_ratio_of(self.preparation(batch))
 
     def gap(self, batch: Batch) -> Tensor:
         """u(s, a), shape (B,): an estimate of the divergence of the simulated dynamics from the real ones [nats].
@@ -124,7 +123,10 @@ class DynamicsGap:
         The mean of log P_sim / P_real over normally distributed states about the next one, as published; within
         `LEAST_GAP` and `MOST_GAP`.
         """
-        rows, count = self.preparation(batch), self.config.next_states
+        return self._gap_of(self.preparation(batch))
+
+    def _gap_of(self, rows: Prepared) -> Tensor:
+        count = self.config.next_states
         shape = count, *rows.next_observation.shape
         noise = torch.randn(shape, generator=self.generator).to(rows.next_observation)
         # The preparation has standardised by the real rows: their deviation is the unit.
@@ -138,10 +140,13 @@ class DynamicsGap:
 
         Nothing is known about rows where the task terminated: they count in full, and have no gap.
         """
-        ratio = self.log_ratio(batch).exp()
+        rows = self.preparation(batch)
+        ratio = self._log_ratio_of(rows).exp()
         known = simulated & (batch.mask > 0)
         weight = torch.where(known, ratio.clamp(LEAST_WEIGHT, MOST_WEIGHT), torch.ones_like(ratio))
-        gap = torch.where(known, self.gap(batch), torch.full_like(ratio, LEAST_GAP))
+        # Ten next states for every row are most of the work, and real rows need none.
+        gap = torch.full_like(ratio, LEAST_GAP)
+        gap[known] = self._gap_of(rows.at(known))
         columns = {item.name: getattr(batch, item.name) for item in fields(Batch)}
         count = known.sum().clamp(min=1)
         clipped = known & ((ratio < LEAST_WEIGHT) | (ratio > MOST_WEIGHT))
@@ -183,6 +188,9 @@ class DynamicsGap:
     def _noisy(self, table: Tensor) -> Tensor:
         noise = torch.randn(table.shape, generator=self.generator).to(table)
         return table + self.config.input_noise * noise
+
+    def _log_ratio_of(self, rows: Prepared) -> Tensor:
+        return self._log_ratio(_pair(rows), rows.next_observation)
 
     def _log_ratio(self, pair: Tensor, following: Tensor) -> Tensor:
         with torch.no_grad():
