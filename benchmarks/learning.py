@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Read when torch is loaded: a second thread on a busy machine waits by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from episodes.errors import InputError
 from episodes.files import write_whole
