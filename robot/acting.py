@@ -165,6 +165,8 @@ class Actor:
         """What the policy wants, as far as the filter lets it pass."""
         observation = {"state": frame.state, **{f"image/{name}": image for name, image in frame.images.items()}}
         own = self.policy.act(observation)
+        # Known of policies that learn from their own draws.
+        drawn = getattr(self.policy, "proposed", None)
         step = ActorStep(
             frame.tick,
             "",
@@ -173,6 +175,7 @@ class Actor:
             int(Source.POLICY),
             self.policy.policy_hash,
             getattr(self.policy, "log_probability", None),
+            proposed=None if drawn is None else tuple(drawn.tolist()),
         )
         if self.judge is None:
             return step
@@ -181,7 +184,8 @@ class Actor:
         if judged.ruling == Ruling.OWN:
             return replace(step, ruling=str(judged.ruling))
         action = None if judged.action is None else self._at_limits(judged.action)
-        return replace(step, action=action, log_probability=None, ruling=str(judged.ruling), proposed=step.action)
+        proposed = step.proposed or step.action
+        return replace(step, action=action, log_probability=None, ruling=str(judged.ruling), proposed=proposed)
 
     def _at_limits(self, wanted: np.ndarray) -> tuple[float, ...]:
         """A float32 that is meant to be at a limit is that limit, and not a billionth beyond it."""

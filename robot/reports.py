@@ -52,7 +52,8 @@ class ActorStep:
     ruling: str = ""
     """What the feasibility filter decided, a value of `Ruling`; empty where it was not asked."""
     proposed: tuple[float, ...] | None = None
-    """The policy's own action, where the filter did not let it pass."""
+    """What the policy itself came up with, where that is not what is wanted: as it was drawn, before its limits cut
+    anything off, and where the filter did not let it pass."""
 
     @property
     def acts(self) -> bool:

@@ -113,6 +113,14 @@ def test_in_an_episode_the_policy_is_asked_once_per_step() -> None:
     assert decode(ActorStep, encode(step)) == step
 
 
+def test_what_was_drawn_is_told_as_it_was_before_limits_cut_it_off() -> None:
+    policy: Any = Recorder()
+    policy.proposed, policy.log_probability = np.array([9.0, 0.2, 1.0], np.float32), -2.0
+    step = running(policy).step(frame(), NOW)
+    assert step.proposed == pytest.approx((9.0, 0.2, 1.0)) and step.action == pytest.approx((0.1, 0.2, 1))
+    assert step.log_probability == -2.0
+
+
 class Strict:
     """A filter that rules as it is told to."""
 
