@@ -10,6 +10,7 @@ from torch import Tensor
 
 from episodes.episode import Episode
 from episodes.errors import InputError
+from episodes.history import windows
 from episodes.labels import LabelSet
 from episodes.snapshot import Snapshot, ends_of_task
 from episodes.typed import STRICT
@@ -20,7 +21,8 @@ class Batch:
     """Transitions on one device; `B` rows. Where actions come in chunks of `C`, a transition spans up to `C` steps."""
 
     state: Tensor
-    """Shape (B, S): what was observed when the first action was chosen, in the contract's units."""
+    """Shape (B, S): what was observed when the first action was chosen, in the contract's units. With a history of
+    K > 1 shape (B, K, S): the episode's last K observations up to that one, oldest first; see `episodes.history`."""
     action: Tensor
     """Shape (B, C, A), as sent. After an episode's end the last action is repeated."""
     valid: Tensor
@@ -28,7 +30,8 @@ class Batch:
     reward: Tensor
     """Shape (B,): the discounted sum over the taken actions, scaled."""
     next_state: Tensor
-    """Shape (B, S): what was observed after the last taken action; a stand-in where nothing was, and `mask` is 0."""
+    """Shaped like `state`: what was observed after the last taken action; a stand-in where nothing was, and `mask` is
+    0."""
     mask: Tensor
     """Shape (B,): 0 where the task terminated, 1 where the future counts. A time limit leaves it at 1."""
     discount: Tensor
@@ -37,7 +40,7 @@ class Batch:
     """Shape (B,): the discounted sum of the episode's scaled rewards from here on. A time limit ends no task: what was
     cut off there is taken to have gone on as it ended, with its last reward for ever."""
     features: Tensor | None = None
-    """Shape (B, F): frozen image features that belong to `state`."""
+    """Shape (B, F): frozen image features that belong to `state`, whatever the history to its newest observation."""
     next_features: Tensor | None = None
     cost: Tensor | None = None
     """Shape (B,): the largest h(s) of what the taken actions led to, above 0 where something was violated. It is never
@@ -78,6 +81,9 @@ class SamplingConfig:
 
     chunk: Annotated[int, Field(ge=1)] = 1
     """Actions per transition."""
+    history: Annotated[int, Field(ge=1)] = 1
+    """Observations of the state that a policy sees: the newest one and those before it in the episode. At an episode's
+    beginning the first one is repeated."""
     discount: Annotated[float, Field(ge=0, le=1)] = 0.99
     """gamma, per step."""
     reward_scale: Annotated[float, Field(allow_inf_nan=False)] = 1.0
@@ -210,15 +216,15 @@ class Transitions:
     def batch(self, index: Tensor) -> Batch:
         """The transitions at these positions."""
         rows = self._rows
-        start, stop = rows.start[index], rows.stop[index]
+        start, stop, first, history = rows.start[index], rows.stop[index], rows.first[index], self.config.history
         steps = rows.step[index].unsqueeze(1) + torch.arange(self.config.chunk, device=index.device)
         last = rows.last[index].unsqueeze(1)
         return Batch(
-            state=self._state[start],
+            state=windows(self._state, start, first, history),
             action=self._action[torch.minimum(steps, last)],
             valid=(steps <= last).float(),
             reward=rows.reward[index],
-            next_state=self._state[stop],
+            next_state=windows(self._state, stop, first, history),
             mask=rows.mask[index],
             discount=rows.discount[index],
             return_to_go=rows.return_to_go[index],
@@ -242,6 +248,8 @@ class _Offset:
 class _Rows:
     """Per transition: which rows of the columns it is made of, and what does not depend on them."""
 
+    first: Tensor
+    """Observation row that its episode begins with."""
     start: Tensor
     """Observation row before the first action."""
     stop: Tensor
@@ -259,7 +267,7 @@ class _Rows:
     @classmethod
     def empty(cls) -> "_Rows":
         integer, number = torch.empty(0, dtype=torch.int64), torch.empty(0)
-        return cls(integer, integer, integer, integer, number, number, number, number, number)
+        return cls(integer, integer, integer, integer, integer, number, number, number, number, number)
 
     def extended(self, parts: list["_Rows"]) -> "_Rows":
         device = self.start.device
@@ -267,6 +275,7 @@ class _Rows:
 
     def moved(self, by: _Offset) -> "_Rows":
         return _Rows(
+            self.first + by.observation,
             self.start + by.observation,
             self.stop + by.observation,
             self.step + by.step,
@@ -314,6 +323,7 @@ def _rows_of(
     # Where the task ended unobserved there is no row to show; the mask keeps the value of the stand-in row out of it.
     after = np.minimum(last + 1, observations - 1)
     return _Rows(
+        first=torch.zeros(usable, dtype=torch.int64),
         start=torch.from_numpy(first),
         stop=torch.from_numpy(after),
         step=torch.from_numpy(first),

@@ -40,11 +40,11 @@ def reference(state, action, reward, terminated, config: SamplingConfig) -> list
         if taken:
             found.append(
                 {
-                    "state": state[t],
+                    "state": seen_at(state, t, config.history),
                     "action": taken + [taken[-1]] * (config.chunk - len(taken)),
                     "valid": [1.0] * len(taken) + [0.0] * (config.chunk - len(taken)),
                     "reward": total,
-                    "next_state": state[step] if step < len(state) else None,
+                    "next_state": seen_at(state, step, config.history) if step < len(state) else None,
                     "mask": 0.0 if ended else 1.0,
                     "discount": weight,
                 }
@@ -52,11 +52,16 @@ def reference(state, action, reward, terminated, config: SamplingConfig) -> list
     return found
 
 
+def seen_at(state, t: int, history: int) -> np.ndarray:
+    """The last observations of one episode, oldest first; before the first one there is that again."""
+    return state[t] if history == 1 else np.stack([state[max(0, t - ago)] for ago in reversed(range(history))])
+
+
 def assert_batch(batch: Batch, expected: list[dict]) -> None:
     assert len(batch) == len(expected)
     assert batch.valid.shape == batch.action.shape[:2]
     for row, transition in enumerate(expected):
-        np.testing.assert_array_equal(batch.state[row].numpy(), transition["state"])
+        np.testing.assert_array_equal(batch.state[row].numpy(), transition["state"], strict=True)
         np.testing.assert_array_equal(batch.action[row].numpy(), np.stack(transition["action"]))
         np.testing.assert_array_equal(batch.valid[row].numpy(), transition["valid"])
         np.testing.assert_allclose(batch.reward[row], transition["reward"], rtol=1e-5, atol=1e-5)
@@ -66,7 +71,7 @@ def assert_batch(batch: Batch, expected: list[dict]) -> None:
             assert transition["mask"] == 0, "a stand-in for a state that counts"
             assert torch.isfinite(batch.next_state[row]).all()
         else:
-            np.testing.assert_array_equal(batch.next_state[row].numpy(), transition["next_state"])
+            np.testing.assert_array_equal(batch.next_state[row].numpy(), transition["next_state"], strict=True)
 
 
 def everything(transitions: Transitions) -> Batch:
@@ -76,6 +81,7 @@ def everything(transitions: Transitions) -> Batch:
 configs = st.builds(
     SamplingConfig,
     chunk=st.integers(1, 5),
+    history=st.sampled_from([1, 1, 2, 3, 12]),
     discount=st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]),
     reward_scale=st.sampled_from([1.0, 0.0, 10.0, -2.5]),
     reward_bias=st.sampled_from([0.0, -1.0, 5.0]),
@@ -247,6 +253,28 @@ def test_chunks_sum_discount_and_pad_to_the_end_of_an_episode(tmp_path: Path, te
     assert batch.discount.tolist() == [0.125, 0.125, 0.25, 0.5]
     assert batch.next_state[:, 0].tolist() == [3, 4, 4, 4]
     assert batch.mask.tolist() == ([1, 0, 0, 0] if terminated else [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_history_goes_back_to_the_beginning_of_its_episode(tmp_path: Path, final: bool):
+    """Oldest first, and nothing of the episode before: states 0 to 4, two actions at a time."""
+    config = SamplingConfig(chunk=2, history=3)
+    batch = through_a_store(tmp_path, counted(4, final=final), config)
+    seen = [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    # Without a last look the last action leads nowhere that is known.
+    assert batch.state[:, :, 0].tolist() == (seen[:4] if final else seen[:3])
+    assert batch.next_state[:, :, 1].tolist() == ([*seen[2:], seen[4]] if final else [*seen[2:4], seen[3]])
+    assert batch.state.shape == (4 if final else 3, 3, 2)
+
+
+def test_a_history_begins_where_the_episode_does_and_not_where_a_person_took_over():
+    transitions = Transitions(SamplingConfig(history=3), 2, 1)
+    episode, taken = counted(4), np.array([False, False, True, False])
+    assert episode.reward is not None
+    for _ in range(2):
+        transitions.add(episode.state, episode.action, episode.reward, np.zeros(4, bool), begin_at=taken)
+    batch = everything(transitions)
+    assert batch.state[:, :, 0].tolist() == [[0, 1, 2]] * 2 and batch.next_state[:, :, 0].tolist() == [[1, 2, 3]] * 2
 
 
 def test_rewards_in_the_store_stay_raw(tmp_path: Path):
