@@ -15,6 +15,7 @@ import torch
 from episodes.contract import Contract
 from episodes.encoders import features_of, load_encoder
 from episodes.errors import InputError
+from episodes.history import windows
 from episodes.snapshot import Snapshot
 from episodes.store import Store
 from episodes.typed import parse
@@ -103,7 +104,7 @@ def action_errors(run: Run) -> ActionErrors:
         logged, seen = action[start + 1 : stop], slice(first + 1, first + stop - start)
         steps += len(logged)
         guesses = {
-            "policy": predicted(seen),
+            "policy": predicted(seen, first),
             "hold": _held(snapshot.contract, state[seen]),
             "last": action[start : stop - 1],
             "mean": np.broadcast_to(mean, logged.shape),
@@ -142,15 +143,19 @@ def _bounds(snapshot: Snapshot, episodes: list[int]) -> Iterator[tuple[int, int,
 
 
 def _policy(run: Run, store: Store, snapshot: Snapshot, state: np.ndarray) -> Any:
-    """A function from rows of observations to the policy's first action at each: (n, A)."""
+    """A function from rows of observations, and their episode's first, to the policy's first action at each: (n, A)."""
     saved = load_checkpoint(run.last)
     features = None
     if saved.camera is not None and saved.encoder is not None:
         features = torch.from_numpy(features_of(store, snapshot, saved.camera, load_encoder(saved.encoder)))
 
-    def act(rows: slice) -> np.ndarray:
+    states, history = torch.from_numpy(state), saved.algorithm.preparation.history
+
+    def act(rows: slice, first: int) -> np.ndarray:
         seen = None if features is None else features[rows]
-        return saved.algorithm.act(torch.from_numpy(state[rows]), seen)[:, 0].numpy()
+        row = torch.arange(rows.start, rows.stop)
+        window = windows(states, row, torch.full_like(row, first), history)
+        return saved.algorithm.act(window, seen)[:, 0].numpy()
 
     return act
 

@@ -91,6 +91,13 @@ def finetune(
     Run.open(parent)
     Run.check_free(run_path)
     beginning = Beginning.of_parent(parent, config)
+    history = beginning.train.sampling.history
+    if config.mix is not None and history > 1:
+        # The first observation repeated would say of a robot at speed that it stands still.
+        raise InputError(
+            f"{parent}: sees a history of {history}, and rollouts with --mix begin in the middle of a log without one; "
+            "give a run with a history of 1"
+        )
     acting, evaluated = _tasks(config, beginning)
     check_fits(beginning.saved.contract, beginning.saved.camera, acting)
     run = Run(run_path)

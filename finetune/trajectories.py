@@ -5,6 +5,7 @@ import torch
 
 from episodes.episode import Episode
 from episodes.errors import InputError
+from episodes.history import windows
 from episodes.transitions import SamplingConfig
 from policies.checkpoint import actor_hash
 from policies.ppo import OnPolicy, Trajectory
@@ -61,7 +62,9 @@ class Trajectories:
         def tensor(values: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.asarray(values, np.float32)).to(device)
 
-        state, proposed = tensor(episode.state), tensor(np.asarray(episode.action_proposed))
+        rows = torch.arange(observations, device=device)
+        state = windows(tensor(episode.state), rows, torch.zeros_like(rows), self._sampling.history)
+        proposed = tensor(np.asarray(episode.action_proposed))
         seen = preparation.observation(state, None if features is None else tensor(features))
         mask = np.ones(steps)
         mask[-1:] = 0.0 if len(ends) else 1.0

@@ -64,7 +64,7 @@ class Algorithm(ABC, Generic[P]):
         self.decay_steps = None
 
     def act(self, state: Tensor, features: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Actions in the contract's units and limits: (B, S) and (B, F) to (B, C, A).
+        """Actions in the contract's units and limits: (B, S), or (B, K, S) with a history, and (B, F) to (B, C, A).
 
         The mean action, or a sample where a generator is given.
         """
@@ -132,7 +132,7 @@ def cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def preparation_in(state: dict[str, Tensor]) -> Preparation:
     """The preparation that a state was saved with."""
-    return Preparation(**below(state, "preparation/"))
+    return Preparation.of_tensors(below(state, "preparation/"))
 
 
 def adam(parameters: list[nn.Parameter], learning_rate: float) -> torch.optim.Adam:

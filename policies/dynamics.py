@@ -1,7 +1,7 @@
 """A learned model of the dynamics: an ensemble of Gaussians, as of PETS (Chua et al., 2018) and MOPO (Yu et al., 2020).
 
-Every member says how the observation changes and what that is rewarded with. Those that know the held-out rows best are
-the elites, and only they are asked.
+Every member says how the observation changes and what that is rewarded with; with a history, how the newest one does,
+of which the others become the past. Those that know the held-out rows best are the elites, and only they are asked.
 """
 
 import math
@@ -17,7 +17,7 @@ from episodes.errors import InputError
 from episodes.typed import STRICT
 from policies.algorithm import descend
 from policies.networks import EnsembleMLP
-from policies.preparation import Prepared
+from policies.preparation import Prepared, Window
 
 Count = Annotated[int, Field(gt=0)]
 
@@ -75,7 +75,10 @@ class Rollout:
 
 
 class Dynamics(nn.Module):
-    """p(s' - s, r | s, a) in network units. Inputs and outputs are standardised by the rows that it is fitted to."""
+    """p(s' - s, r | s, a) in network units. Inputs and outputs are standardised by the rows that it is fitted to.
+
+    Of O numbers that are observed N are of the newest observation: all of them without a history.
+    """
 
     input_mean: Tensor
     input_std: Tensor
@@ -83,13 +86,20 @@ class Dynamics(nn.Module):
     output_std: Tensor
     elites: Tensor
 
-    def __init__(self, config: DynamicsConfig, observation_size: int, action_size: int, seed: int):
+    def __init__(
+        self,
+        config: DynamicsConfig,
+        observation_size: int,
+        action_size: int,
+        seed: int,
+        window: Window = Window(),  # noqa: B008  (frozen)
+    ):
         super().__init__()
         if config.elites > config.members:
             raise InputError(f"elites {config.elites}: there are {config.members} members")
-        self.config = config
+        self.config, self.window = config, window
         self.generator = torch.Generator().manual_seed(seed)
-        inputs, outputs = observation_size + action_size, observation_size + 1
+        inputs, outputs = observation_size + action_size, observation_size - window.older + 1
         self.network = EnsembleMLP([inputs, *config.hidden, 2 * outputs], config.members, self.generator)
         self.lowest = nn.Parameter(torch.full((outputs,), -10.0))
         self.highest = nn.Parameter(torch.full((outputs,), 0.5))
@@ -100,7 +110,7 @@ class Dynamics(nn.Module):
         self.register_buffer("elites", torch.arange(config.elites))
 
     def forward(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the standardised change and reward: (B, O) and (B, D) to twice (M, B, O + 1).
+        """Mean and log variance of the standardised change and reward: (B, O) and (B, D) to twice (M, B, N + 1).
 
         Given (M, B, O) and (M, B, D), each member speaks of rows of its own.
         """
@@ -185,7 +195,8 @@ class Dynamics(nn.Module):
                 noise = torch.randn(mean.shape[1:], generator=generator).to(mean)
                 output = mean[asked, row] + (0.5 * log_variance[asked, row]).exp() * noise
             output = output * self.output_std + self.output_mean
-            return observation + output[:, :-1], output[:, -1]
+            following = self.window.newest(observation) + output[:, :-1]
+            return self.window.moved_on(observation, following), output[:, -1]
 
     def rollout(
         self,
@@ -205,12 +216,12 @@ class Dynamics(nn.Module):
         return Rollout(torch.stack(observations), torch.stack(actions), torch.stack(rewards))
 
     def _targets(self, batch: Prepared) -> tuple[Tensor, Tensor]:
-        """What is to be said, standardised, and 1 where it is known: twice (B, O + 1)."""
-        output, known = _outputs(batch)
+        """What is to be said, standardised, and 1 where it is known: twice (B, N + 1)."""
+        output, known = self._outputs(batch)
         return (output - self.output_mean) / self.output_std, known
 
     def _standardise(self, batch: Prepared) -> None:
-        output, known = _outputs(batch)
+        output, known = self._outputs(batch)
         inputs = torch.cat([batch.observation, batch.action], dim=1)
         self.input_mean.copy_(inputs.mean(0))
         self.input_std.copy_(inputs.std(0, correction=0).clamp(min=1e-6))
@@ -220,10 +231,10 @@ class Dynamics(nn.Module):
         variance = ((output - mean).square() * known).sum(0) / count
         self.output_std.copy_(variance.sqrt().clamp(min=1e-6))
 
-
-def _outputs(batch: Prepared) -> tuple[Tensor, Tensor]:
-    """Change and reward, and 1 where they are known: twice (B, O + 1)."""
-    output = torch.cat([batch.next_observation - batch.observation, batch.reward.unsqueeze(1)], dim=1)
-    known = batch.mask.unsqueeze(1).expand(output.shape).clone()
-    known[:, -1] = 1
-    return output, known
+    def _outputs(self, batch: Prepared) -> tuple[Tensor, Tensor]:
+        """Change and reward, and 1 where they are known: twice (B, N + 1)."""
+        change = self.window.newest(batch.next_observation) - self.window.newest(batch.observation)
+        output = torch.cat([change, batch.reward.unsqueeze(1)], dim=1)
+        known = batch.mask.unsqueeze(1).expand(output.shape).clone()
+        known[:, -1] = 1
+        return output, known

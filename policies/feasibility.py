@@ -78,12 +78,16 @@ class FeasibilityFilter:
             alternatives: how many of its own samples the policy is asked for; the model adds its candidates.
 
         Raises:
-            InputError: for a negative margin, or a model that acts in chunks.
+            InputError: for a negative margin, or a model that acts in chunks or sees a history.
         """
         if not margin >= 0:
             raise InputError(f"margin {margin:g}: expected at least 0")
         if model is not None and model.preparation.chunk != 1:
             raise InputError(f"the filter judges single actions, and the model chunks of {model.preparation.chunk}")
+        if model is not None and model.preparation.history != 1:
+            raise InputError(
+                f"the filter judges single observations, and the model histories of {model.preparation.history}"
+            )
         if model is not None and model.preparation.observation_size != _state_size(model):
             raise InputError("the filter judges by the state, and the model sees pictures, too")
         self.model, self.margin, self.familiarity = model, margin, familiarity

@@ -67,7 +67,8 @@ class Gate(nn.Module):
         """Log odds that the task ends with an action."""
         self.register_buffer("starts", torch.zeros(starts, observation_size))
         for name in ("low", "high"):
-            self.register_buffer(name, torch.zeros(observation_size))
+            # Of the newest observation of a history: the others were the newest one before.
+            self.register_buffer(name, torch.zeros(observation_size - dynamics.window.older))
         for name in ("lowest_reward", "discount", "model_error"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("ends", torch.tensor(False))
@@ -89,7 +90,7 @@ class Gate(nn.Module):
         rows = torch.randint(len(batch.observation), (len(self.starts),), generator=self._generator)
         self.starts.copy_(batch.observation[rows.to(batch.observation.device)])
         # Behind a termination there may be a stand-in, which is an observation all the same.
-        observed = torch.cat([batch.observation, batch.next_observation])
+        observed = self.dynamics.window.newest(torch.cat([batch.observation, batch.next_observation]))
         low, high = observed.amin(0), observed.amax(0)
         self.low.copy_(low - MARGIN * (high - low))
         self.high.copy_(high + MARGIN * (high - low))
@@ -133,7 +134,8 @@ class Gate(nn.Module):
     def alive(self, imagined: Rollout) -> tuple[Tensor, Tensor]:
         """How likely an episode is to have got to a step, and whether it is where it can be judged: twice (T, B)."""
         now = imagined.observation[:-1]
-        within = ((now >= self.low) & (now <= self.high)).all(2)
+        newest = self.dynamics.window.newest(now)
+        within = ((newest >= self.low) & (newest <= self.high)).all(2)
         inside = torch.cummin(within.float(), dim=0).values > 0
         if not self.ends:
             return torch.ones_like(inside, dtype=now.dtype), inside

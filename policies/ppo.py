@@ -83,7 +83,7 @@ class OnPolicy(Algorithm[GaussianPolicy]):
         """Improve on episodes of the policy as it is."""
 
     def draw(self, state: Tensor, features: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What `act` would draw, not clipped, with its log densities: (B, S) and (B, F) to (B, D) and (B,)."""
+        """What `act` would draw, not clipped, with its log densities: states and (B, F) to (B, D) and (B,)."""
         with torch.no_grad():
             observation = self.preparation.observation(state, features)
             drawn = self.actor.sample(observation, generator)

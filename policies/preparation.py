@@ -1,6 +1,6 @@
 """Between a robot's units and a network's: fixed when a run starts, saved with it, never changed afterwards."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -80,10 +80,37 @@ class MixedPrepared(Prepared):
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """Where in what the networks see, (..., O), each observation of a history is: oldest first, then image features."""
+
+    history: int = 1
+    """K."""
+    frame: int = 0
+    """Numbers that are seen of the state at a time; of no matter without a history."""
+
+    @property
+    def older(self) -> int:
+        """Numbers that are not of the newest observation, which has all the rest."""
+        return (self.history - 1) * self.frame
+
+    def newest(self, observation: Tensor) -> Tensor:
+        """(..., O) to (..., O - older)."""
+        return observation[..., self.older :]
+
+    def moved_on(self, observation: Tensor, following: Tensor) -> Tensor:
+        """A step later, where `following` is the newest one: the oldest is gone."""
+        return torch.cat([observation[..., self.frame : self.frame + self.older], following], dim=-1)
+
+    def repeated(self, newest: Tensor) -> Tensor:
+        """(O - older,) to (O,): the same for all observations."""
+        return torch.cat([*[newest[: self.frame]] * (self.history - 1), newest])
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """Standardises observations and scales actions to [-1, 1].
 
-    All fields are tensors, so that a checkpoint holds them like any weight.
+    A checkpoint holds it as tensors, like any weight; see `tensors`.
     """
 
     seen: Tensor
@@ -91,7 +118,8 @@ class Preparation:
     periodic: Tensor
     """Shape (P,), int64: the angles that it sees as sine and cosine."""
     mean: Tensor
-    """Shape (O,), O = S' + 2 P + F."""
+    """Shape (O,), O = K (S' + 2 P) + F: of a history's K observations one after the other, oldest first, then of image
+    features, which are the newest one's."""
     std: Tensor
     """Shape (O,), positive."""
     reference: Tensor
@@ -103,10 +131,17 @@ class Preparation:
     low: Tensor
     """Shape (A,): limits of what may be sent, in the action's units."""
     high: Tensor
+    history: int = 1
+    """K, the observations of the state that are seen."""
 
     @property
     def observation_size(self) -> int:
         return len(self.mean)
+
+    @property
+    def window(self) -> Window:
+        """How what the networks see moves on with time."""
+        return Window(self.history, len(self.seen) + 2 * len(self.periodic))
 
     @property
     def chunk(self) -> int:
@@ -136,7 +171,15 @@ class Preparation:
         return MixedPrepared(**columns, simulated=batch.simulated, weight=batch.weight, gap=batch.gap)
 
     def observation(self, state: Tensor, features: Tensor | None) -> Tensor:
-        """(B, S) in the contract's units and (B, F) image features to what the networks see, (B, O)."""
+        """(B, S) in the contract's units and (B, F) image features to what the networks see, (B, O).
+
+        With a history of K > 1 states are (B, K, S), oldest first, here and wherever else a state is asked for.
+
+        Raises:
+            ValueError: for states of another history.
+        """
+        if (1 if state.dim() == 2 else state.shape[1]) != self.history:
+            raise ValueError(f"states of shape {tuple(state.shape)}, expected a history of {self.history}")
         return (_table(state, features, self.seen, self.periodic) - self.mean) / self.std
 
     def encode(self, state: Tensor, action: Tensor) -> Tensor:
@@ -158,14 +201,25 @@ class Preparation:
         return relative + self._base(state)
 
     def to(self, device: torch.device) -> "Preparation":
-        return Preparation(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        moved = {name: tensor.to(device) for name, tensor in self.tensors().items() if name != "history"}
+        return replace(self, **moved)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in Preparation.__slots__}
+        """Everything. A history of 1 is none, so that what knew of no history is what it was, its hash included."""
+        values = {item.name: getattr(self, item.name) for item in fields(Preparation)}
+        history = values.pop("history")
+        return values if history == 1 else values | {"history": torch.tensor(history)}
+
+    @classmethod
+    def of_tensors(cls, tensors: dict[str, Tensor]) -> "Preparation":
+        """What `tensors` gave."""
+        values: dict[str, Any] = dict(tensors)
+        return cls(**(values | {"history": int(values.get("history", 1))}))
 
     def _base(self, state: Tensor) -> Tensor:
-        """Shape (B, 1, A): what the action is relative to, 0 where it is absolute."""
-        base = state[:, self.reference.clamp(min=0)] * (self.reference >= 0)
+        """Shape (B, 1, A): what the action is relative to, of the newest observation; 0 where it is absolute."""
+        newest = state if state.dim() == 2 else state[:, -1]
+        base = newest[:, self.reference.clamp(min=0)] * (self.reference >= 0)
         return base.unsqueeze(1)
 
 
@@ -199,35 +253,37 @@ def prepare_from(
     table = _table(*transitions.observed(), seen, periodic)
     if not table.shape[1]:
         raise InputError("the policy would see nothing: no state entries and no camera")
+    window = Window(transitions.config.history, len(seen) + 2 * len(periodic))
+    if window.history > 1 and not window.frame:
+        raise InputError(f"history {window.history}: is of the state, and the policy would see no entry; leave it out")
+    mean, std = torch.zeros(table.shape[1]), torch.ones(table.shape[1])
+    if normalise:
+        mean, std = table.mean(0), table.std(0, correction=0) + 1e-3
     batch = transitions.all_actions()
     low, high = torch.from_numpy(contract.action_low), torch.from_numpy(contract.action_high)
     absolute = Preparation(
         seen=seen,
         periodic=periodic,
-        mean=table.mean(0) if normalise else torch.zeros(table.shape[1]),
-        std=table.std(0, correction=0) + 1e-3 if normalise else torch.ones(table.shape[1]),
+        # The same for every observation of a history: an entry's size does not depend on when it was seen.
+        mean=window.repeated(mean),
+        std=window.repeated(std),
         reference=torch.tensor(references),
         center=torch.zeros(batch.action.shape[1:]),
         scale=torch.ones(batch.action.shape[1:]),
         low=low,
         high=high,
+        history=window.history,
     )
     relative = batch.action - absolute._base(batch.state)
     data_low, data_high = relative.amin(0), relative.amax(0)
     # Known limits are the better range: data may not have reached them yet. Relative actions have none of their own.
     limited = torch.isfinite(low) & torch.isfinite(high) & (absolute.reference < 0)
     range_low, range_high = torch.where(limited, low, data_low), torch.where(limited, high, data_high)
-    return Preparation(
-        **{
-            **absolute.tensors(),
-            "center": (range_high + range_low) / 2,
-            "scale": ((range_high - range_low) / 2).clamp(min=1e-6),
-        }
-    )
+    return replace(absolute, center=(range_high + range_low) / 2, scale=((range_high - range_low) / 2).clamp(min=1e-6))
 
 
 def _table(state: Tensor, features: Tensor | None, seen: Tensor, periodic: Tensor) -> Tensor:
-    """What is seen, in its own units: (B, S) and (B, F) to (B, O)."""
-    angles = state[:, periodic]
-    parts = [state[:, seen], angles.sin(), angles.cos()]
-    return torch.cat(parts if features is None else [*parts, features], dim=1)
+    """What is seen, in its own units: (B, S) or (B, K, S), and (B, F), to (B, O)."""
+    angles = state[..., periodic]
+    frames = torch.cat([state[..., seen], angles.sin(), angles.cos()], dim=-1).flatten(1)
+    return frames if features is None else torch.cat([frames, features], dim=1)

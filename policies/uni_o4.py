@@ -109,7 +109,7 @@ class UniO4(ImplicitQ[GaussianPolicy], OnPolicy):
         """pi_old: the clones, and later the newest of each that passed the gate."""
         self.candidates = PolicyEnsemble(*sizes, config.hidden, config.members, self.generator)
         """pi: what improves on pi_old."""
-        dynamics = Dynamics(config.dynamics, *sizes, seed)
+        dynamics = Dynamics(config.dynamics, *sizes, seed, preparation.window)
         self.gate = Gate(dynamics, *sizes, starts=config.starts, members=config.members, generator=self.generator)
         self.modules |= {"behaviour": self.behaviour, "candidates": self.candidates, "gate": self.gate}
         self.optimisers["clone"] = adam(list(self.behaviour.parameters()), config.learning_rate)

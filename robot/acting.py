@@ -29,6 +29,10 @@ class ActingPolicy(Protocol):
 
     def reset(self, seed: int) -> None: ...
 
+    def replan(self, seed: int) -> None: ...
+
+    def observe(self, observation: dict[str, np.ndarray]) -> None: ...
+
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray: ...
 
 
@@ -150,20 +154,22 @@ class Actor:
             self._interrupted = self.steps > 0
             return ActorStep(frame.tick, episode, frame.stamps, None, late=now - frame.tick)
         self.steps += 1
+        observation = {"state": frame.state, **{f"image/{name}": image for name, image in frame.images.items()}}
         taken = None if self.hands is None else self.hands.action(now)
         if taken is not None:
+            # What it acts on later has a history, and so has this step in the recording.
+            self.policy.observe(observation)
             self._interrupted = True
             action, source = self._at_limits(taken), int(Source.INTERVENTION)
             return ActorStep(frame.tick, episode, frame.stamps, action, source, late=now - frame.tick)
         if self._interrupted:
             # What it has planned is forgotten; its draws go on from a seed that no episode begins with.
-            self.policy.reset(frame.tick)
+            self.policy.replan(frame.tick)
             self._interrupted = False
-        return replace(self._by_policy(frame), episode=episode, late=now - frame.tick)
+        return replace(self._by_policy(frame, observation), episode=episode, late=now - frame.tick)
 
-    def _by_policy(self, frame: Frame) -> ActorStep:
+    def _by_policy(self, frame: Frame, observation: dict[str, np.ndarray]) -> ActorStep:
         """What the policy wants, as far as the filter lets it pass."""
-        observation = {"state": frame.state, **{f"image/{name}": image for name, image in frame.images.items()}}
         own = self.policy.act(observation)
         # Known of policies that learn from their own draws.
         drawn = getattr(self.policy, "proposed", None)

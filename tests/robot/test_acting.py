@@ -41,9 +41,16 @@ class Recorder:
         self.number = number
         self.seeds: list[int] = []
         self.seen: list[dict[str, np.ndarray]] = []
+        self.watched: list[dict[str, np.ndarray]] = []
 
     def reset(self, seed: int) -> None:
         self.seeds.append(seed)
+
+    def replan(self, seed: int) -> None:
+        self.seeds.append(seed)
+
+    def observe(self, observation: dict[str, np.ndarray]) -> None:
+        self.watched.append(observation)
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         self.seen.append(observation)
@@ -379,7 +386,7 @@ def test_a_policy_chooses_anew_when_a_person_lets_go(monkeypatch: pytest.MonkeyP
     class Chunks:
         """Plans four actions that go on from the state."""
 
-        preparation = SimpleNamespace(mean=torch.zeros(1))
+        preparation = SimpleNamespace(mean=torch.zeros(1), history=1)
 
         def act(self, state: torch.Tensor, features: Any, generator: Any) -> torch.Tensor:
             return (state[:, :1] + torch.arange(4.0)).reshape(1, 4, 1).expand(1, 4, 3)
