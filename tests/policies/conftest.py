@@ -13,18 +13,19 @@ from policies.preparation import Preparation
 torch.set_num_threads(1)
 
 
-def plain_preparation(state: int = 3, action: int = 2, chunk: int = 1) -> Preparation:
+def plain_preparation(state: int = 3, action: int = 2, chunk: int = 1, history: int = 1) -> Preparation:
     """Networks see and produce the numbers as they are; actions in [-1, 1]."""
     return Preparation(
         seen=torch.arange(state),
         periodic=torch.zeros(0, dtype=torch.int64),
-        mean=torch.zeros(state),
-        std=torch.ones(state),
+        mean=torch.zeros(history * state),
+        std=torch.ones(history * state),
         reference=torch.full((action,), -1),
         center=torch.zeros(chunk, action),
         scale=torch.ones(chunk, action),
         low=-torch.ones(action),
         high=torch.ones(action),
+        history=history,
     )
 
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from episodes.errors import InputError
 from policies.dynamics import Dynamics, DynamicsConfig
-from policies.preparation import Prepared
+from policies.preparation import Prepared, Window
 
 A = torch.tensor([[0.9, 0.2], [-0.1, 0.8]])
 B = torch.tensor([[0.0], [0.5]])
@@ -115,6 +115,47 @@ def test_an_imagined_episode_is_the_systems_own(fitted):
     torch.testing.assert_close(imagined.action, -0.5 * imagined.observation[:-1, :, 1:])
     rewarded = expected[:-1, :, 0] + 0.5 * expected[:-1, :, 1]
     assert (imagined.reward - rewarded).abs().max() < 0.25
+
+
+PERIOD = 0.5
+
+
+def pendulum(rows: int, seed: int = 0) -> Prepared:
+    """x'' = a, seen by its place alone, three times: x_t+1 = 2 x_t - x_t-1 + a T^2. The reward is the velocity, x_t -
+    x_t-1."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 3, generator=draw)
+    action = torch.rand(rows, 1, generator=draw) * 2 - 1
+    following = 2 * x[:, 2:] - x[:, 1:2] + action * PERIOD**2
+    ones = torch.ones(rows)
+    return Prepared(
+        observation=x,
+        action=action,
+        valid=torch.ones(rows, 1),
+        reward=x[:, 2] - x[:, 1],
+        next_observation=torch.cat([x[:, 1:], following], 1),
+        mask=ones,
+        discount=ones,
+        return_to_go=0 * ones,
+    )
+
+
+def test_a_history_is_rolled_along_with_what_is_imagined():
+    """Only the newest place is predicted; the others are bit for bit what they were. What one place does not show is
+    known: a velocity goes on."""
+    config = DynamicsConfig(**(SMALL | {"epochs": 40}))
+    made = Dynamics(config, 3, 1, 0, Window(history=3, frame=1))
+    assert made.lowest.shape == (2,), "one place and the reward"
+    batch = pendulum(2000)
+    made.fit(batch)
+    start = torch.tensor([[0.0, 0.1, 0.2], [0.5, 0.3, 0.1], [0.4, 0.4, 0.4]])
+    imagined = made.rollout(start, lambda s: torch.zeros(len(s), 1), 3)
+    assert imagined.observation.shape == (4, 3, 3)
+    assert torch.equal(imagined.observation[1:, :, :2], imagined.observation[:-1, :, 1:])
+    speed = start[:, 2] - start[:, 1]
+    expected = start[:, 2] + torch.arange(4.0)[:, None] * speed
+    assert (imagined.observation[:, :, 2] - expected).abs().max() < 0.15
+    assert (imagined.reward - speed).abs().max() < 0.1
 
 
 def test_elites_are_the_members_with_the_smallest_held_out_errors_and_only_they_are_asked(fitted):

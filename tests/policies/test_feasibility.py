@@ -168,3 +168,5 @@ def test_what_cannot_be_judged_is_refused_beforehand(preparation):
         FeasibilityFilter(model(preparation), margin=float("nan"))
     with pytest.raises(InputError, match="chunks of 2"):
         FeasibilityFilter(model(preparation, chunk=2))
+    with pytest.raises(InputError, match="judges single observations, and the model histories of 3"):
+        FeasibilityFilter(FISOR(FISORConfig(hidden=(4,), width=4, blocks=1), preparation(history=3), 0))

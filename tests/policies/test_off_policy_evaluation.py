@@ -9,10 +9,10 @@ from torch import Tensor
 
 from episodes.errors import InputError
 from policies.behaviour_ensemble import PolicyEnsemble
-from policies.dynamics import Dynamics, DynamicsConfig
+from policies.dynamics import Dynamics, DynamicsConfig, Rollout
 from policies.networks import MLP, EnsembleMLP
 from policies.off_policy_evaluation import Gate, Worth, best, passes
-from policies.preparation import Prepared
+from policies.preparation import Prepared, Window
 
 STEPS, DISCOUNT = 6, 0.9
 
@@ -135,6 +135,28 @@ def test_who_has_left_what_was_observed_does_not_come_back():
     path = torch.tensor([[0.0, 1.0], [0.0, 9.0], [0.0, 1.0], [0.0, 1.0]]).unsqueeze(2)
     _, inside = made.alive(replace(imagined, observation=path))
     assert inside.tolist() == [[True, True], [True, False], [True, False]]
+
+
+def test_of_a_history_the_newest_observation_says_whether_it_is_where_somebody_was():
+    """Logs between -2 and 2, as two places: the older ones were never beyond 1, and are not asked."""
+    draw = torch.Generator().manual_seed(0)
+    plain = line()
+    older = torch.rand(64, 1, generator=draw) * 2 - 1
+    batch = replace(
+        plain,
+        observation=torch.cat([older, plain.observation], 1),
+        next_observation=torch.cat([plain.observation, plain.next_observation], 1),
+    )
+    dynamics = Dynamics(DynamicsConfig(members=2, elites=1, hidden=(4,), epochs=1), 2, 1, 0, Window(2, 1))
+    made = Gate(dynamics, 2, 1, starts=2, members=2, generator=torch.Generator().manual_seed(1))
+    made.survey(batch)
+    assert made.low.shape == made.high.shape == (1,) and made.starts.shape == (2, 2)
+    assert torch.equal(made.high, gate(plain).high)
+    path = torch.tensor(
+        [[[0.0, 1.9], [0.0, 0.0]], [[1.9, 1.8], [0.0, 9.0]], [[1.8, 1.9], [9.0, 0.0]], [[0.0, 0.0]] * 2]
+    )
+    rollout = Rollout(path, torch.zeros(3, 2, 1), torch.zeros(3, 2))
+    assert made.alive(rollout)[1].tolist() == [[True, True], [True, False], [True, False]]
 
 
 def test_where_tasks_ended_imagined_episodes_do_too():

@@ -148,3 +148,93 @@ def test_samples_are_first_actions_and_leave_what_is_planned_as_it_is(preparatio
     assert drawn.shape == (5, 2) and len(np.unique(drawn, axis=0)) == 5
     for number in range(1, 4):
         np.testing.assert_array_equal(asked.act(observation(number)), alone.act(observation(number)))
+
+
+# A history
+
+
+class Sighted(BC):
+    """Notes what its network sees."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.seen: list[torch.Tensor] = []
+        mean = self.actor.mean
+        self.actor.mean = lambda observation: self.seen.append(observation) or mean(observation)
+
+
+def looking(preparation, chunk: int = 1) -> Policy:
+    policy = Policy(Sighted(BCConfig(hidden=(4,)), preparation(state=1, action=1, chunk=chunk, history=3), 0))
+    policy.reset(0)
+    return policy
+
+
+def at(place: float) -> dict[str, np.ndarray]:
+    return {"state": np.array([place], np.float32)}
+
+
+def shown(policy: Policy) -> list[list[float]]:
+    seen, policy.algorithm.seen = policy.algorithm.seen, []
+    return [row for observation in seen for row in observation.tolist()]
+
+
+def test_a_policy_sees_the_last_observations_of_its_episode(preparation):
+    policy = looking(preparation)
+    for place in (1, 2, 3, 4):
+        policy.act(at(place))
+    assert shown(policy) == [[1, 1, 1], [1, 1, 2], [1, 2, 3], [2, 3, 4]]
+    policy.reset(1)
+    for place in (8, 9):
+        policy.act(at(place))
+    assert shown(policy) == [[8, 8, 8], [8, 8, 9]], "an episode knows nothing of the one before"
+
+
+def test_a_history_goes_on_while_a_chunk_is_carried_out(preparation):
+    policy = looking(preparation, chunk=3)
+    for place in range(7):
+        policy.act(at(place))
+    assert shown(policy) == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+
+
+def test_a_history_goes_on_while_somebody_else_acts_and_over_a_new_plan(preparation):
+    policy = looking(preparation, chunk=9)
+    policy.observe(at(1))
+    policy.act(at(2))
+    policy.observe(at(3))
+    policy.replan(5)
+    policy.act(at(4))
+    assert shown(policy) == [[1, 1, 2], [2, 3, 4]]
+
+
+def test_samples_are_of_the_history_and_leave_it_as_it_is(preparation):
+    policy = looking(preparation)
+    policy.algorithm.actor.sample = lambda observation, generator: policy.algorithm.actor.mean(observation)
+    generator = torch.Generator()
+    policy.samples(at(1), 2, generator)
+    policy.act(at(1))
+    policy.act(at(2))
+    assert shown(policy) == [[1, 1, 1]] * 3 + [[1, 1, 2]]
+    policy.samples(at(2), 2, generator)
+    policy.samples(at(3), 2, generator)
+    assert shown(policy) == [[1, 1, 2]] * 2 + [[1, 2, 3]] * 2
+    policy.act(at(3))
+    assert shown(policy) == [[1, 2, 3]]
+
+
+def test_who_measures_into_the_same_array_changes_no_history(preparation):
+    policy, measured = looking(preparation), at(0)
+    for place in (1, 2, 3):
+        measured["state"][:] = place
+        policy.act(measured)
+    assert shown(policy) == [[1, 1, 1], [1, 1, 2], [1, 2, 3]]
+
+
+def test_a_history_is_in_the_checkpoint(preparation, contract, tmp_path):
+    algorithm = BC(BCConfig(hidden=(16,)), preparation(history=2), seed=0)
+    save_checkpoint(tmp_path / "c", algorithm, contract)
+    policies = [Policy(algorithm), Policy.load(tmp_path / "c")]
+    for policy in policies:
+        policy.reset(0)
+    for step in range(3):
+        np.testing.assert_array_equal(*(policy.act(observation(step)) for policy in policies))
+    assert len({policy.policy_hash for policy in policies}) == 1

@@ -15,10 +15,12 @@ number = st.floats(-50, 50, width=32)
 
 
 def transitions(
-    contract: Contract, rng: np.random.Generator, chunk: int = 1, steps: int = 9, features: int = 0
+    contract: Contract, rng: np.random.Generator, chunk: int = 1, steps: int = 9, features: int = 0, history: int = 1
 ) -> Transitions:
     """Two episodes; actions are anywhere within limits, or within [-3, 3] where there is none."""
-    data = Transitions(SamplingConfig(chunk=chunk), len(contract.state), len(contract.action), features)
+    data = Transitions(
+        SamplingConfig(chunk=chunk, history=history), len(contract.state), len(contract.action), features
+    )
     low, high = contract.action_low, contract.action_high
     low, high = np.where(np.isfinite(low), low, -3), np.where(np.isfinite(high), high, 3)
     for _ in range(2):
@@ -203,6 +205,82 @@ def test_chunks_are_flat_for_the_network_and_their_ends_are_masked(preparation, 
     assert torch.equal(ready.mask, rows.mask)
     assert torch.equal(ready.discount, rows.discount)
     assert torch.equal(ready.next_observation, rows.next_state)
+
+
+# A history
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_each_observation_of_a_history_is_prepared_as_one_alone(normalise):
+    """Oldest first; image features stand at the end, and are those of the newest one."""
+    contract = Contract(
+        "arm",
+        (StateEntry("x"), StateEntry("yaw", "rad", periodic=True), StateEntry("y")),
+        (ActionEntry("u", "", -1, 1),),
+    )
+    alone, three = (transitions(contract, np.random.default_rng(0), features=2, history=k) for k in (1, 3))
+    one, many = (prepare_from(d, contract, normalise=normalise, state_entries=("x", "yaw")) for d in (alone, three))
+    assert (one.observation_size, many.observation_size, many.history) == (5, 11, 3)
+    batch = three.all_actions()
+    assert batch.features is not None
+    expected = [one.observation(batch.state[:, frame], batch.features) for frame in range(3)]
+    seen = many.observation(batch.state, batch.features)
+    assert torch.equal(seen, torch.cat([expected[0][:, :3], expected[1][:, :3], expected[2]], 1))
+    ready = many(batch)
+    assert torch.equal(ready.observation, seen)
+    assert torch.equal(ready.action, one(alone.all_actions()).action)
+    assert torch.equal(many.window.newest(seen), expected[2])
+    assert torch.equal(many.window.moved_on(seen, 7 * expected[0])[:, :6], seen[:, 3:9])
+    assert torch.equal(many.window.moved_on(seen, 7 * expected[0])[:, 6:], 7 * expected[0])
+
+
+def test_statistics_count_every_observation_once_however_often_it_is_in_a_history(contract):
+    """Two episodes whose first observations are far off, and stand in windows four times."""
+    data = Transitions(SamplingConfig(history=4), 3, 2)
+    states = np.array([[90.0, 1.0, 5.0], [1.0, 2.0, 5.0], [2.0, 3.0, 5.0]], np.float32)
+    for _ in range(2):
+        data.add(states, np.zeros((2, 2), np.float32), np.zeros(2, np.float32), np.zeros(2, bool))
+    made = prepare_from(data, contract)
+    np.testing.assert_allclose(made.mean, np.tile(states.mean(0), 4), rtol=1e-6)
+    np.testing.assert_allclose(made.std, np.tile(states.std(0) + 1e-3, 4), rtol=1e-6)
+    # An entry that never changes is 0 wherever it stands.
+    assert made.observation(data.all_actions().state, None).unflatten(1, (4, 3))[..., 2].abs().max() == 0
+
+
+def test_relative_actions_are_relative_to_the_newest_observation(contract):
+    """x is 1, 3, 7; to_x is 2, 2: relative to the newest x that is 1 and -1, whatever was before."""
+    data = Transitions(SamplingConfig(history=2), 3, 2)
+    state = np.zeros((3, 3), np.float32)
+    state[:, 0] = [1, 3, 7]
+    data.add(state, np.array([[2, 0.5], [2, -0.5]], np.float32), np.zeros(2, np.float32), np.zeros(2, bool))
+    made = prepare_from(data, contract, relative_actions=True)
+    assert (made.center[0, 0], made.scale[0, 0]) == (0.0, 1.0)
+    batch = data.all_actions()
+    assert made.encode(batch.state, batch.action).tolist() == [[1.0, 0.5], [-1.0, -0.5]]
+    assert torch.equal(made.decode(batch.state, made.encode(batch.state, batch.action)), batch.action)
+
+
+def test_a_history_is_saved_and_what_was_saved_without_one_has_none(contract):
+    three, one = (prepare_from(transitions(contract, np.random.default_rng(0), history=k), contract) for k in (3, 1))
+    assert Preparation.of_tensors(three.tensors()).history == 3 == three.to(torch.device("cpu")).history
+    assert "history" not in one.tensors() and Preparation.of_tensors(one.tensors()).history == 1
+
+
+def test_states_of_another_history_are_refused(contract):
+    """One number that is seen would be spread over a whole window, and nobody would know."""
+    made = prepare_from(transitions(contract, np.random.default_rng(0), history=3), contract, state_entries=("x",))
+    for state in (torch.zeros(2, 3), torch.zeros(2, 1, 3), torch.zeros(2, 2, 3)):
+        with pytest.raises(ValueError, match="expected a history of 3"):
+            made.observation(state, None)
+    alone = prepare_from(transitions(contract, np.random.default_rng(0)), contract)
+    with pytest.raises(ValueError, match="expected a history of 1"):
+        alone.observation(torch.zeros(2, 3, 3), None)
+
+
+def test_a_history_of_nothing_is_refused(contract):
+    data = transitions(contract, np.random.default_rng(0), features=2, history=3)
+    with pytest.raises(InputError, match="history 3: is of the state, and the policy would see no entry; leave it out"):
+        prepare_from(data, contract, state_entries=())
 
 
 def test_wrong_settings_are_refused_by_name(contract):

@@ -1,7 +1,7 @@
 """The actor decides at every tick: by the policy, by a person, or that the robot shall hold still."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -422,6 +422,47 @@ def test_a_policy_begins_anew_after_a_gap_and_only_then() -> None:
     actor.on_episode(EpisodeState("e2", True, NOW + 7))
     actor.step(frame(NOW + 7), NOW + 7)
     assert policy.seeds == [0, NOW + 3, 1], "an episode begins with its own seed"
+
+
+def test_a_policys_history_is_what_the_recording_will_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every observation with a step: its own, those in a chunk, and a person's; none of a tick that nothing came of."""
+
+    class Remembering:
+        """Notes which places it is shown; a chunk of two."""
+
+        preparation = SimpleNamespace(mean=torch.zeros(1), history=3)
+        shown: ClassVar[list[list[float]]] = []
+
+        def act(self, state: torch.Tensor, features: Any, generator: Any) -> torch.Tensor:
+            self.shown.append(state[0, :, 0].tolist())
+            return torch.zeros(1, 2, 3)
+
+    monkeypatch.setattr(policies_policy, "actor_hash", lambda _: 7)
+    algorithm: Any = Remembering()
+    actor = running(Policy(algorithm), intervention=HANDS)
+    assert actor.hands is not None
+    recorded: list[float] = []
+
+    def tick(place: float, *, engaged: bool = False, missing: tuple[str, ...] = ()) -> None:
+        actor.hands.receive(joy(0.5, 0.5, 0.0, engaged=engaged), NOW)
+        seen = Frame(NOW, np.full(5, place, np.float32), {}, STAMPS, missing, ())
+        if actor.step(seen, NOW).action is not None:
+            recorded.append(place)
+
+    for place in (1.0, 2.0, 3.0):
+        tick(place)
+    tick(4.0, engaged=True)
+    tick(5.0, engaged=True)
+    tick(6.0)
+    tick(7.0, missing=("tip",))
+    tick(8.0)
+    tick(9.0)
+    assert recorded == [1, 2, 3, 4, 5, 6, 8, 9]
+    assert algorithm.shown == [[1, 1, 1], [1, 2, 3], [4, 5, 6], [5, 6, 8]]
+    actor.on_episode(EpisodeState("e1", False, NOW))
+    actor.on_episode(EpisodeState("e2", True, NOW))
+    tick(1.0)
+    assert algorithm.shown[-1] == [1, 1, 1]
 
 
 def test_messages_of_rclpy_move_the_robot(ros_message) -> None:
