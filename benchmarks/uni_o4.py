@@ -1,10 +1,13 @@
 """Uni-O4 against what it cloned, against IQL, against itself with the gate as published, and going on online.
 
     python -m benchmarks.uni_o4 linear-quadratic --out runs/uni_o4
+    python -m benchmarks.uni_o4 hidden-velocity --out runs/uni_o4
     python -m benchmarks.uni_o4 halfcheetah --out runs/uni_o4
 
-`linear-quadratic` has a best policy that is known; `halfcheetah` learns from somebody else's logs (`FIRSTHAND_DATA`),
-and acts where they were made: under twice the usual gravity. Jobs, seeds and tables are those of `learning.py`.
+`linear-quadratic` has a best policy that is known. In `hidden-velocity` learners see nothing of the same cart but where
+it is, and as many of those positions as their history is long. `halfcheetah` learns from somebody else's logs
+(`FIRSTHAND_DATA`), and acts where they were made: under twice the usual gravity. Jobs, seeds and tables are those of
+`learning.py`.
 """
 
 import argparse
@@ -41,6 +44,9 @@ def halfcheetah_store(path: Path) -> None:
 _SMALL = {"labels": "logged", "device": "cpu"}
 _CART = _SMALL | {"steps": 4_000, "hidden": [64, 64], "discount": 0.95}
 _CART_MODEL = {"dynamics": {"epochs": 10}}
+_FAST = _CART | {"steps": 6_000, "learning_rate": 1e-3}
+"""Small differences of large numbers are to be learned."""
+_BLIND = _FAST | {"state_entries": ["position"]}
 _CHEETAH = _SMALL | {"steps": 5_000, "hidden": [128, 128]}
 _CHEETAH_MODEL = {
     "dynamics": {"members": 4, "elites": 3, "hidden": [128, 128, 128], "epochs": 6, "batch_size": 512},
@@ -64,6 +70,25 @@ STUDIES = {
             "uni_o4-online": Method(parent="uni_o4", online=_ONLINE),
         },
         comparisons=(*COMPARISONS, ("uni_o4-online", "uni_o4")),
+    ),
+    "hidden-velocity": Study(
+        task="linear-quadratic",
+        measure="returns",
+        evaluation_episodes=100,
+        make_store=linear_quadratic_store,
+        methods={
+            "all is seen": Method("uni_o4", _FAST | _CART_MODEL),
+            "history 1": Method("uni_o4", _BLIND | _CART_MODEL),
+            "history 3": Method("uni_o4", _BLIND | _CART_MODEL | {"history": 3}),
+            "iql, history 3": Method("iql", _BLIND | {"history": 3}),
+            "history 3, online": Method(parent="history 3", online=_ONLINE),
+        },
+        comparisons=(
+            ("history 3", "history 1"),
+            ("history 3", "all is seen"),
+            ("history 3", "iql, history 3"),
+            ("history 3, online", "history 3"),
+        ),
     ),
     "halfcheetah": Study(
         task="halfcheetah",
