@@ -213,8 +213,8 @@ class Preparation:
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> "Preparation":
         """What `tensors` gave."""
-        values: dict[str, Any] = dict(tensors)
-        return cls(**(values | {"history": int(values.get("history", 1))}))
+        rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
+        return cls(**rest, history=int(tensors.get("history", 1)))
 
     def _base(self, state: Tensor) -> Tensor:
         """Shape (B, 1, A): what the action is relative to, of the newest observation; 0 where it is absolute."""
