@@ -100,6 +100,17 @@ def test_who_acts_sees_what_was_learned_from(kind: str, history: int, store: Pat
         assert expected.shape[1] == 2 * history
 
 
+def test_what_is_imagined_moves_on_as_what_is_seen_does(store: Path, tmp_path: Path) -> None:
+    """From windows of the data on every one has the last two observations of the one before, to the bit."""
+    pretrain(store, tmp_path / "run", configured(**UNI_O4))
+    algorithm = load_checkpoint(Run.open(tmp_path / "run").last).algorithm
+    assert isinstance(algorithm, UniO4)
+    gate = algorithm.gate
+    imagined = gate.dynamics.rollout(gate.starts, algorithm.actor.mean, 4).observation
+    assert torch.equal(imagined[1:, :, :4], imagined[:-1, :, 2:])
+    assert (imagined[1:, :, 4:] != imagined[:-1, :, 4:]).all()
+
+
 def test_who_learns_online_learns_from_what_it_saw(store: Path, walk: Callable, tmp_path: Path) -> None:
     """Of PPO's own episodes, and of the transitions that the others make of them; whatever else is drawn."""
     pretrain(store, tmp_path / "run", configured(**UNI_O4))
