@@ -150,6 +150,7 @@ _ALONE = {
 }
 
 _MIXED = {"episodes": 120, "branch_steps": 100, "checkpoint_every": 60}
+_TELLING = {"mix": "h2o", "gap_hidden": (64, 64)}
 _SOFT = {"learner": {"hidden": (64, 64), "actor_warm_up": 1_000, "initial_temperature": 0.1}}
 
 STUDIES = {
@@ -162,11 +163,11 @@ STUDIES = {
         methods={
             "iql": Method("iql", {"steps": 5_000, "hidden": [64, 64], "reward_scale": 0.23, "labels": "logged"}),
             "real": Method(parent="iql", online=_MIXED | {"mix": "real"}),
-            "h2o": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "h2o", "algorithm": "h2o"}),
+            "h2o": Method(parent="iql", online=_MIXED | _SOFT | _TELLING | {"algorithm": "h2o"}),
             "naive": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "naive", "algorithm": "h2o"}),
             "sim": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "sim", "algorithm": "h2o"}),
-            "h2o_plus": Method(parent="iql", online=_MIXED | _SOFT | {"mix": "h2o", "algorithm": "h2o_plus"}),
-            "iql-h2o": Method(parent="iql", online=_MIXED | {"mix": "h2o"}),
+            "h2o_plus": Method(parent="iql", online=_MIXED | _SOFT | _TELLING | {"algorithm": "h2o_plus"}),
+            "iql-h2o": Method(parent="iql", online=_MIXED | _TELLING),
         },
         comparisons=tuple(
             (ours, other) for ours in ("h2o", "h2o_plus", "iql-h2o") for other in ("real", "sim", "naive")

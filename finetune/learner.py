@@ -1,6 +1,6 @@
 """What learns online: from the offline data and from episodes as they come in. It acts nowhere itself."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -166,7 +166,7 @@ class Learner:
     """
 
     def __init__(
-        self, run: Run, config: LearningConfig, beginning: Beginning, experience: type[Experience] = Experience
+        self, run: Run, config: LearningConfig, beginning: Beginning, experience: Callable[..., Experience] = Experience
     ):
         self.run, self.config, self.train = run, config, beginning.train
         self.saved, self.data, self.labeller = beginning.saved, beginning.data, beginning.labeller

@@ -80,6 +80,7 @@ class WeightedExperience(Experience):
         device: torch.device,
         seed: int,
         own: Trajectories | None = None,
+        gap: GapConfig = GapConfig(),  # noqa: B008  (frozen)
     ):
         if own is not None:
             raise InputError(f"algorithm {train.algorithm!r} learns from its newest episodes alone; leave --mix out")
@@ -91,7 +92,7 @@ class WeightedExperience(Experience):
         # Standardised by the log's own rows, whatever the policy sees of them, and never by simulated ones.
         preparation = prepare_from(data.transitions, data.contract)
         super().__init__(data, labeller, train, mixture, camera=camera, device=device, seed=seed)
-        self.gap = DynamicsGap(GapConfig(), preparation, seed).to(device)
+        self.gap = DynamicsGap(gap, preparation, seed).to(device)
 
     def sample(self) -> Batch:
         """The next batch, weighted, after the discriminators learned from another, half of it simulated."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from episodes.errors import InputError
 from episodes.store import Store, open_or_create
 from episodes.typed import STRICT, parse
 from finetune.evaluate import check_fits, evaluate
-from finetune.experience import Experience
+from finetune.h2o import GapConfig
 from finetune.learner import Beginning, Learner, LearningConfig
 from finetune.mixing import Branches, Mix, WeightedExperience
 from finetune.pretrain import last_metrics
@@ -43,6 +44,8 @@ class OnlineConfig(LearningConfig):
     """The task is a simulator of the robot that the offline data is from; what is learned from then."""
     branch_steps: Annotated[int, Field(gt=0)] | None = None
     """Of a rollout with `mix`, at most; those of the task's own episodes where None."""
+    gap_hidden: tuple[Annotated[int, Field(gt=0)], ...] = GapConfig().hidden
+    """Of the networks that tell the simulator's dynamics from the real ones, with `--mix h2o`."""
     episodes: Annotated[int, Field(gt=0, le=10_000)] = 100
     evaluate_every: Annotated[int, Field(ge=0)] = 0
     """Episodes between evaluations while learning; 0 for none."""
@@ -60,6 +63,8 @@ class OnlineConfig(LearningConfig):
         LearningConfig.check(self)
         if self.branch_steps is not None and self.mix is None:
             raise InputError("branch_steps are of rollouts beside a real log; give --mix, too")
+        if self.gap_hidden != GapConfig().hidden and self.mix != "h2o":
+            raise InputError("gap_hidden is of the networks of --mix h2o; give that, too")
         if self.mix in ("naive", "h2o") and 0 in (self.offline_share, self.offline_share_last):
             raise InputError(f"--mix {self.mix} with an offline_share of 0 has no real rows; give --mix sim for that")
 
@@ -118,7 +123,9 @@ def resume(run_path: Path, progress: Callable[[Iterable[int]], Iterable[int]] = 
 
 
 def _learner(run: Run, config: OnlineConfig, beginning: Beginning) -> Learner:
-    return Learner(run, config, beginning, WeightedExperience if config.mix == "h2o" else Experience)
+    if config.mix != "h2o":
+        return Learner(run, config, beginning)
+    return Learner(run, config, beginning, partial(WeightedExperience, gap=GapConfig(hidden=config.gap_hidden)))
 
 
 class _Session:

@@ -362,3 +362,11 @@ def test_a_log_of_other_numbers_is_refused(tmp_path: Path) -> None:
     pretrain(tmp_path / "store", tmp_path / "iql", resolve("iql", None, None, settings))
     with pytest.raises(InputError, match="its state entries are not those that the policy was trained on"):
         finetune(tmp_path / "iql", tmp_path / "run", configured())
+
+
+def test_the_networks_that_tell_dynamics_apart_are_as_wide_as_asked_for(pretrained: Path, tmp_path: Path) -> None:
+    finetune(pretrained, tmp_path / "run", configured(gap_hidden=[8]))
+    state = load_checkpoint(Run.open(tmp_path / "run").last).beside
+    assert state["gap/module/of_pair/network.layers.0.weight"].shape[0] == 8
+    with pytest.raises(InputError, match="gap_hidden is of the networks of --mix h2o"):
+        configured("naive", gap_hidden=[8]).check()
