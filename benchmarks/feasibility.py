@@ -110,7 +110,7 @@ def _methods(
 
 
 _FISOR = {
-    "steps": 10_000,
+    "steps": 14_000,
     "feasibility_expectile": 0.99,
     "learning_rate": 1e-3,
     "critic_decay": True,
