@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,14 @@ RENDER_SIZE = 256
 
 class UnstableError(RuntimeError):
     """The physics gave a value that is not finite, or absurd: what came of the episode is worth nothing."""
+
+
+@runtime_checkable
+class Reversible(Protocol):
+    """A task that can be turned, in the same world, to undoing what it does."""
+
+    backward: bool
+    """Whether it is; may be changed between episodes."""
 
 
 class Task(gymnasium.Env[Any, np.ndarray]):
@@ -69,6 +77,7 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         # Per action entry, the state entry that it is a target for, or -1.
         self._reference = np.array([-1 if e.reference is None else names.index(e.reference) for e in contract.action])
         self._steps: int | None = None
+        self._begun = False
         self._held = 0
         self._waiting: deque[np.ndarray] = deque()
         self._noise = np.random.default_rng(0)
@@ -94,9 +103,20 @@ class Task(gymnasium.Env[Any, np.ndarray]):
         self._reset(episode_seed)
         if start is not None:
             self.set_state(start)
+        self._begun = True
+        return self.go_on(), {"success": False, "seed": episode_seed}
+
+    def go_on(self) -> Observation:
+        """Begin an episode where the last one has come to, without a reset; nothing that was sent is still under way.
+
+        Raises:
+            RuntimeError: before the first `reset`.
+        """
+        if not self._begun:
+            raise RuntimeError(f"{self.name}: there is no episode to go on from; call reset first")
         self._waiting = deque(self.hold_action() for _ in range(self.gap.delay_steps))
         self._steps = self._held = 0
-        return self._observe(), {"success": False, "seed": episode_seed}
+        return self._observe()
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One step of the contract's rate with an action in its units, clipped to its limits.

@@ -1,4 +1,5 @@
-"""Who acts in a simulated task: at random, or a script that does Lift or the point robot as well as it is told to."""
+"""Who acts in a simulated task: at random, or a script that does it as well as it is told to: Lift, putting the lifted
+cube back, the point robot."""
 
 from typing import Any, Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 from episodes.contract import Contract
 from episodes.episode import Source
 from episodes.errors import InputError, unknown
-from sim.base import Observation, Task
+from sim.base import Observation, Reversible, Task
 from sim.linear_quadratic import LinearQuadraticTask, ScriptedLinearQuadratic
 from sim.point_robot import DISCS, GOAL, MAX_ACCELERATION, MAX_SPEED, RATE, PointRobotTask
 from sim.two_qualities import ScriptedTwoQualities, TwoQualitiesTask
@@ -132,6 +133,99 @@ class ScriptedLift:
         return eef + np.array([0.0, 0.0, 0.1]), 1.0
 
 
+class ScriptedPutBack:
+    """Puts the lifted cube back into the middle of the table: over it, down, open, up; fetches it where it got lost.
+
+    As `ScriptedLift`, it sees only the state, and below a quality of 1 makes a tired person's mistakes: it puts the
+    cube down beside where it should, lets go too early, hesitates, and trembles.
+    """
+
+    source = Source.SCRIPTED
+
+    TABLE = 0.8
+    """Height of the table top [m]."""
+    WITHIN = 0.02
+    """How far from the table's middle it puts the cube at most, along each axis [m]."""
+    CARRYING = 0.05
+    """Height of the cube's centre above the table top on the way [m]."""
+    LOST = 0.04
+    """Distance of the cube from the grip point from which it is not held any more [m]."""
+    OPENING = 0.3
+    """Time that the fingers are given to open [s]."""
+
+    def __init__(self, task: Task, quality: float = 1.0):
+        # What goes wrong with fetching is another's mistake.
+        self._fetch = ScriptedLift(task)
+        check_quality(quality)
+        self.quality = float(quality)
+        self._low, self._high = task.contract.action_low, task.contract.action_high
+        names = task.contract.state_names
+        self._eef = [names.index(f"eef_{axis}") for axis in "xyz"]
+        self._cube = [names.index(f"cube_{axis}") for axis in "xyz"]
+        self._rate = float(task.contract.rate or 20.0)
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        self._rng = rng = np.random.default_rng([seed, 9])
+        self._seed = seed
+        lapse = 1.25 * (1.0 - self.quality) ** 0.6
+        self._offset = rng.normal(0.0, 0.02 * lapse, 2)
+        # Height above the table from which the cube falls [m].
+        self._early = max(0.0, rng.normal(0.0, 0.03 * lapse))
+        self._pause_rate = 0.8 * lapse
+        self._tremor = 0.012 * lapse * np.sqrt(self._rate / 10)
+        self._pause = self._opened = 0
+        self._phase = "over"
+
+    def act(self, observation: Observation) -> np.ndarray:
+        state = observation["state"].astype(np.float64)
+        eef, cube = state[self._eef], state[self._cube]
+        if self._pause == 0 and self._rng.random() < self._pause_rate / self._rate:
+            self._pause = int(self._rng.uniform(0.3, 1.0) * self._rate)
+        grip = -1.0 if self._phase in ("open", "up") else 1.0
+        if self._pause:
+            self._pause -= 1
+            target = eef
+        elif (step := self._plan(eef, cube)) is None:
+            return self._fetch.act(observation)
+        else:
+            target = step + self._rng.normal(0.0, self._tremor, 3)
+            grip = -1.0 if self._phase in ("open", "up") else 1.0
+        action = np.zeros(len(self._low))
+        action[:3] = 2.0 * (target - eef)
+        action[-1] = grip
+        return np.clip(action, self._low, self._high).astype(np.float32)
+
+    def _plan(self, eef: np.ndarray, cube: np.ndarray) -> np.ndarray | None:
+        """Where the hand shall go; None while it fetches the cube."""
+        height = cube[2] - self.TABLE
+        place = np.clip(cube[:2], -self.WITHIN, self.WITHIN) + self._offset
+        held = float(np.linalg.norm(cube - eef)) < self.LOST
+        if self._phase == "fetch" and height > self.CARRYING - 0.01:
+            self._phase = "over"
+        elif self._phase in ("over", "down") and not held:
+            self._phase = "up"
+        elif self._phase == "over" and float(np.hypot(*(place - cube[:2]))) < ScriptedLift.REACHED:
+            self._phase = "down"
+        elif self._phase == "down" and height < 0.025 + self._early:
+            self._phase, self._opened = "open", 0
+        elif self._phase == "open":
+            self._opened += 1
+            if self._opened >= self.OPENING * self._rate:
+                self._phase = "up"
+        elif self._phase == "up" and eef[2] - cube[2] > ScriptedLift.OVER:
+            # It was not put back, or nobody would ask any more. The next time it takes more care.
+            self._phase, self._offset, self._early = "fetch", np.zeros(2), 0.0
+            self._fetch.reset(self._seed)
+        if self._phase == "fetch":
+            return None
+        if self._phase == "over":
+            return np.array([*(eef[:2] + place - cube[:2]), eef[2] + self.CARRYING - height])
+        if self._phase == "down":
+            return eef + np.array([0.0, 0.0, 0.015 - height])
+        return eef if self._phase == "open" else eef + np.array([0.0, 0.0, 0.1])
+
+
 class ScriptedPoint:
     """Goes to the goal around the discs, as a hand on a joystick would.
 
@@ -218,7 +312,8 @@ def make_operator(name: str, task: Task, quality: float = 1.0) -> Operator:
         PointRobotTask: ScriptedPoint,
         TwoQualitiesTask: ScriptedTwoQualities,
     }
-    script = scripts.get(type(task), ScriptedLift)
+    lift = ScriptedPutBack if isinstance(task, Reversible) and task.backward else ScriptedLift
+    script = scripts.get(type(task), lift)
     operators: dict[str, Any] = {
         "scripted": lambda: script(task, quality),
         "random": lambda: RandomOperator(task),
@@ -234,5 +329,5 @@ def _need_lift(contract: Contract, name: str) -> None:
     moves = ["delta_x", "delta_y", "delta_z"]
     fits = contract.action_names[:3] == moves and contract.action_names[-1] == "gripper"
     if not fits or not set(needed) <= set(contract.state_names):
-        scripted = "lift, lift-quick, point-robot, two-qualities and linear-quadratic"
+        scripted = "lift, lift-quick, lift-back, lift-back-quick, point-robot, two-qualities and linear-quadratic"
         raise InputError(f"there is no script for task {name!r}; there is one for {scripted}")

@@ -1,5 +1,5 @@
-"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `pusht`, `halfcheetah`, `door`, `point-robot`,
-`two-qualities`, `linear-quadratic`."""
+"""Tasks from text: `lift`, `lift-quick`, `lift:rate=10,horizon=40`, `lift-back`, `pusht`, `halfcheetah`, `door`,
+`point-robot`, `two-qualities`, `linear-quadratic`."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,15 @@ from episodes.typed import parse
 from sim.base import Observation, Task
 from sim.gaps import Gap, as_gap, parse_settings
 
+_QUICK = {"rate": "10", "actions": "xyz+gripper", "horizon": "40", "physics_step": "0.004"}
 LIFT_PRESETS: dict[str, dict[str, str]] = {
     "lift": {},
-    "lift-quick": {"rate": "10", "actions": "xyz+gripper", "horizon": "40", "physics_step": "0.004"},
+    "lift-quick": _QUICK,
+    "lift-back": {"goal": "back"},
+    "lift-back-quick": {**_QUICK, "goal": "back"},
 }
-"""Settings of Lift that a name stands for. The quick one is for processors: half the steps, twice the physics step."""
+"""Settings of Lift that a name stands for. The quick ones are for processors: half the steps, twice the physics step;
+the ones with `back` put the cube back where it can be lifted again."""
 
 _LOCOMOTION = ("halfcheetah", "hopper", "walker2d")
 _ROBOSUITE = (

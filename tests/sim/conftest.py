@@ -15,6 +15,11 @@ def lift_quick() -> Task:
 
 
 @pytest.fixture(scope="session")
+def lift_back() -> Task:
+    return make_task("lift-back-quick")
+
+
+@pytest.fixture(scope="session")
 def lift() -> Task:
     return make_task("lift")
 

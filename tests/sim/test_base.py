@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 from sim.base import UnstableError
 from sim.task import make_task
 
-TASKS = ["lift-quick", "pusht", "point-robot", "hopper", "door", "two-qualities", "linear-quadratic"]
+TASKS = ["lift-quick", "lift-back-quick", "pusht", "point-robot", "hopper", "door", "two-qualities", "linear-quadratic"]
 
 
 def play(task, seed, actions):
@@ -246,3 +246,30 @@ def test_a_number_that_is_not_finite_ends_the_episode_with_an_error(what, monkey
     with pytest.raises(RuntimeError, match="call reset"):
         task.step(np.zeros(1))
     task.reset(seed=0)
+
+
+@pytest.mark.parametrize("spec", ["lift-quick", "pusht", "point-robot", "hopper"])
+def test_an_episode_can_go_on_where_the_last_one_has_come_to(spec):
+    """As one that was never interrupted, but for the count of its steps."""
+    actions = random_actions(make_task(spec), 8)
+    whole, parted = make_task(spec), make_task(spec)
+    expected, _ = play(whole, 4, actions)
+    states, _ = play(parted, 4, actions[:5])
+    begun = parted.go_on()["state"]
+    assert np.array_equal(begun, states[-1])
+    rest = [parted.step(action)[0]["state"] for action in actions[5:]]
+    assert np.array_equal(np.array(rest), expected[6:])
+
+
+def test_nothing_goes_on_that_never_began():
+    with pytest.raises(RuntimeError, match="no episode to go on from; call reset first"):
+        make_task("point-robot").go_on()
+
+
+def test_an_episode_that_goes_on_has_all_its_steps(pusht):
+    pusht.reset(seed=0)
+    action = pusht.action_space.low
+    for _ in range(2):
+        ends = [any(pusht.step(action)[2:4]) for _ in range(pusht.horizon)]
+        assert ends == [False] * (pusht.horizon - 1) + [True]
+        pusht.go_on()

@@ -5,7 +5,7 @@ import pytest
 
 from episodes.episode import Source
 from episodes.errors import InputError
-from sim.operators import ScriptedLift, make_operator
+from sim.operators import ScriptedLift, ScriptedPutBack, make_operator
 from sim.rollout import rollout
 from sim.task import make_task
 
@@ -23,6 +23,36 @@ def test_worse_operators_fail_more(lift_quick):
     rates = [np.mean(successes(lift_quick, quality, range(10))) for quality in (0.0, 0.5, 1.0)]
     assert rates[0] < rates[1] < rates[2]
     assert rates[0] <= 0.4
+
+
+def test_what_was_lifted_is_put_back(lift_back):
+    def rate(quality):
+        found = [rollout(lift_back, make_operator("scripted", lift_back, quality), seed) for seed in range(10)]
+        return np.mean([episode.success[-1] for episode in found])
+
+    best, worst = rate(1.0), rate(0.0)
+    assert best >= 0.9
+    assert worst <= 0.6
+
+
+def test_what_fell_beside_is_fetched(lift_back):
+    """Let go of outside the region, it is lifted once more and put where it belongs."""
+    operator = ScriptedPutBack(lift_back)
+    operator.reset(0)
+    operator._offset = np.array([0.1, 0.0])
+    observation, _ = lift_back.reset(seed=0)
+    phases = []
+    for _ in range(2):
+        for _ in range(lift_back.horizon):
+            observation, _, terminated, truncated, _ = lift_back.step(operator.act(observation))
+            phases.append(operator._phase)
+            if terminated or truncated:
+                break
+        if terminated:
+            break
+        observation = lift_back.go_on()
+    assert terminated
+    assert "fetch" in phases
 
 
 def test_its_actions_follow_from_its_seed(lift_quick):

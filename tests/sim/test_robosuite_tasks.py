@@ -243,3 +243,52 @@ def test_physics_that_blows_up_is_an_error_and_not_data(lift_quick, tmp_path, mo
     assert not list(tmp_path.iterdir())  # no MUJOCO_LOG.TXT
     lift_quick.reset(seed=0)
     lift_quick.step(lift_quick.hold_action())
+
+
+def test_putting_back_begins_where_a_lift_has_ended(lift_back, lift_quick):
+    table = lift_back._table[2]
+    starts = [vector(lift_back, lift_back.reset(seed=seed)[0]["state"], "cube_z", "finger_left") for seed in range(6)]
+    heights, fingers = np.array(starts).T - np.array([[table], [0]])
+    assert (heights > LIFT_HEIGHT).all()
+    assert (heights < LIFT_HEIGHT + 0.03).all()
+    assert (fingers < 0.03).all(), "they hold it"
+    assert lift_back.contract == lift_quick.contract
+    assert lift_back.instruction != lift_quick.instruction
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ({}, True),
+        ({"cube_x": 0.061}, False),
+        ({"cube_y": -0.061}, False),
+        ({"cube_z": 0.831}, False),
+        ({"finger_left": 0.029}, False),
+        ({"finger_right": -0.029}, False),
+        ({"cube_from_eef_z": -0.059}, False),
+    ],
+)
+def test_back_is_on_the_table_inside_the_region_below_an_open_hand(lift_back, change, back):
+    state = dict.fromkeys(lift_back.contract.state_names, 0.0)
+    state |= {"cube_x": 0.06, "cube_y": -0.06, "cube_z": 0.82, "finger_left": 0.04, "finger_right": -0.04}
+    state |= {"cube_from_eef_z": -0.07, **change}
+    reward, success = lift_back.score(np.array([list(state.values())], np.float32))
+    assert (bool(success[0]), bool(reward[0])) == (back, back)
+
+
+def test_a_lift_can_be_turned_into_putting_back_and_again(lift_quick):
+    held = dict.fromkeys(lift_quick.contract.state_names, 0.0) | {"cube_z": 0.85}
+    state = np.array([list(held.values())], np.float32)
+    try:
+        assert lift_quick.score(state)[1][0] == 1
+        lift_quick.backward = True
+        assert lift_quick.instruction == "put the red cube back on the table"
+        assert lift_quick.score(state)[1][0] == 0
+    finally:
+        lift_quick.backward = False
+    assert lift_quick.instruction == "lift the red cube off the table"
+
+
+def test_there_is_no_shaped_reward_for_putting_back():
+    with pytest.raises(InputError, match="reward=shaped is for goal=lift"):
+        make_task("lift-back:reward=shaped")
