@@ -246,6 +246,12 @@ class Reset:
     """A `std_srvs/srv/Trigger` that does it."""
     hands: str = ""
     """What a person is asked to do."""
+    task: str = ""
+    """What undoes the contract's `task`, and so leads to where that can begin again: the robot resets itself."""
+    within: dict[str, Interval] = field(default_factory=dict)
+    """Between which limits state entries have to be for that; outside a person is asked."""
+    between: Topic | None = None
+    """A `std_srvs/srv/Trigger` that is called between two episodes without a reset, such as one that homes the arm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +287,10 @@ class RobotContract:
     def action_fields(self) -> list[tuple[Command, CommandField]]:
         """Every number of the action, in order, with the topic that it goes to."""
         return [(command, entry) for command in self.commands for entry in command.fields]
+
+    def is_backward(self, task: str) -> bool:
+        """Whether a task is the one that undoes the other."""
+        return bool(self.reset.task) and task == self.reset.task
 
     def layout(self) -> Contract:
         """What stores and policies know of it."""

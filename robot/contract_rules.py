@@ -47,11 +47,12 @@ def check(contract: RobotContract) -> None:
     for command in contract.commands:
         _check_command(command, units)
     contract.layout()
-    for name, (low, high) in contract.safety.workspace.items():
-        if name not in units:
-            raise unknown("state entry", name, units, "safety.workspace")
-        if not low < high:
-            raise InputError(f"safety.workspace.{name}: {low:g} is not below {high:g}")
+    for where, limits in (("safety.workspace", contract.safety.workspace), ("reset.within", contract.reset.within)):
+        for name, (low, high) in limits.items():
+            if name not in units:
+                raise unknown("state entry", name, units, where)
+            if not low < high:
+                raise InputError(f"{where}.{name}: {low:g} is not below {high:g}")
     _check_frames(contract)
     _check_rest(contract)
 
@@ -241,3 +242,15 @@ def _check_rest(contract: RobotContract) -> None:
         raise InputError("episodes by events: say which events start one")
     if contract.reset.service is not None and contract.reset.hands:
         raise InputError("reset: either a service does it or a person's hands do")
+    if contract.reset.task:
+        _check_reset_free(contract)
+
+
+def _check_reset_free(contract: RobotContract) -> None:
+    reset = contract.reset
+    if not contract.task:
+        raise InputError("reset.task: undoes a task, and the contract names none; give it task")
+    if reset.task == contract.task:
+        raise InputError(f"reset.task: {reset.task!r} is the task itself, expected what undoes it")
+    if reset.service is None and not reset.hands:
+        raise InputError("reset.task: now and then a person has to do it all the same; say what in reset.hands")

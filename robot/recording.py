@@ -48,23 +48,24 @@ class EpisodeKeeper:
         self._closing = 0
         """Stamp at which time is up, while whoever judges has not come so far; else 0."""
 
-    def start(self, frame: Frame, now: int, *, evaluation: bool = False) -> EpisodeState:
-        """Begin an episode.
+    def start(self, frame: Frame, now: int, *, evaluation: bool = False, backward: bool = False) -> EpisodeState:
+        """Begin an episode; `backward` is one of the task that undoes the other.
 
         Raises:
-            InputError: where one is under way, or an input is missing or old.
+            InputError: where one is under way, an input is missing or old, or nothing undoes the task.
         """
+        reset = self.contract.reset
+        if backward and not reset.task:
+            raise InputError("nothing undoes the task: the contract has no reset.task")
         if self.recording:
             raise InputError(f"episode {self.state.episode} is still under way; stop it first")
-        if frame.missing:
-            raise InputError(f"nothing has come on {', '.join(frame.missing)}: start what publishes it")
-        if frame.stale:
-            raise InputError(f"what came last on {', '.join(frame.stale)} is too old: look at what publishes it")
+        check_seen(frame)
         self._number += 1
         self._begin()
         self.recording = True
         name = f"{self._prefix}-{self._number:04d}"
-        self.state = EpisodeState(name, True, now, self.contract.task, evaluation=evaluation)
+        task = reset.task if backward else self.contract.task
+        self.state = EpisodeState(name, True, now, task, evaluation=evaluation)
         return self.state
 
     def end(
@@ -150,6 +151,24 @@ class EpisodeKeeper:
         unanswered = {tick for tick in self._acted - self._answered if tick < self.state.stamp}
         # Where nobody guards, or nobody judges, there is nothing to wait for.
         return not (self._answered and unanswered) and (not self._judged or self._judged >= self.state.stamp)
+
+
+def check_seen(frame: Frame) -> None:
+    """Raise an InputError unless every input is there and new enough."""
+    if frame.missing:
+        raise InputError(f"nothing has come on {', '.join(frame.missing)}: start what publishes it")
+    if frame.stale:
+        raise InputError(f"what came last on {', '.join(frame.stale)} is too old: look at what publishes it")
+
+
+def out_of_reach(contract: RobotContract, frame: Frame) -> str:
+    """What keeps the robot from going on by itself where the last episode has left it; empty where nothing does."""
+    names = contract.layout().state_names
+    for name, (low, high) in contract.reset.within.items():
+        value = float(frame.state[names.index(name)])
+        if not low <= value <= high:
+            return f"{name} is {value:.3g}, outside {low:g} to {high:g}"
+    return ""
 
 
 def recorded_topics(contract: RobotContract, extra: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -266,6 +266,14 @@ def test_a_position_is_held_and_all_else_goes_to_zero(changes: dict[str, Any], h
             "say which events start one",
         ),
         ({"reset": {"service": "home", "hands": "put it back"}}, "either a service does it or a person's hands do"),
+        (
+            {"reset": {"hands": "look", "task": "hold still"}},
+            "'hold still' is the task itself, expected what undoes it",
+        ),
+        ({"reset": {"hands": "look", "task": "move"}, "task": ""}, "undoes a task, and the contract names none"),
+        ({"reset": {"task": "move"}}, "reset.task: now and then a person has to do it all the same"),
+        ({"reset": {"within": {"elbo": [0, 1]}}}, "unknown state entry 'elbo' in reset.within; did you mean 'elbow'?"),
+        ({"reset": {"within": {"elbow": [1, 1]}}}, "reset.within.elbow: 1 is not below 1"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from episodes.errors import InputError
 from robot.contract_file import read_robot_contract
 from robot.frames import Frame
-from robot.recording import AFTER, GRACE, EpisodeKeeper, recorded_topics
+from robot.recording import AFTER, GRACE, EpisodeKeeper, out_of_reach, recorded_topics
 from robot.reports import ActorStep, Outcome, Sent
 from tests.robot.contracts import SECOND, SHIPPED, contract
 
@@ -395,3 +395,38 @@ def test_an_evaluation_is_one_to_its_end_and_the_next_episode_is_none() -> None:
     assert keeper.end(NOW + 1, STEADY, reason="stopped").evaluation
     keeper.recording = False
     assert not keeper.start(frame(), NOW + 2).evaluation
+
+
+BACKWARD: dict[str, Any] = {"hands": "put it in its place", "task": "move away", "within": {"elbow": [-0.5, 1]}}
+
+
+def test_an_episode_says_which_of_two_tasks_it_is_of() -> None:
+    robot = contract(reset=BACKWARD)
+    tasks = []
+    for backward in (False, True, False):
+        keeper = EpisodeKeeper(robot, "monday")
+        tasks.append(keeper.start(frame(), NOW, backward=backward).task)
+    assert tasks == ["hold still", "move away", "hold still"]
+    assert [robot.is_backward(task) for task in tasks] == [False, True, False]
+
+
+def test_nothing_is_undone_that_nothing_undoes() -> None:
+    assert not contract(task="").is_backward("")
+    with pytest.raises(InputError, match=r"nothing undoes the task: the contract has no reset\.task"):
+        EpisodeKeeper(contract(), "monday").start(frame(), NOW, backward=True)
+
+
+@pytest.mark.parametrize(
+    ("elbow", "said"),
+    [
+        (-0.5, ""),
+        (1.0, ""),
+        (1.25, "elbow is 1.25, outside -0.5 to 1"),
+        (-0.75, "elbow is -0.75, outside -0.5 to 1"),
+        (np.nan, "elbow is nan, outside -0.5 to 1"),
+    ],
+)
+def test_what_is_out_of_reach_is_said(elbow: float, said: str) -> None:
+    state = np.array([9, elbow, 9, 9, 9], np.float32)
+    assert out_of_reach(contract(reset=BACKWARD), Frame(NOW, state, {}, (NOW, NOW), (), ())) == said
+    assert out_of_reach(contract(), Frame(NOW, state, {}, (NOW, NOW), (), ())) == ""
