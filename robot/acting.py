@@ -121,6 +121,10 @@ class Actor:
     def running(self) -> bool:
         return self._episode.running
 
+    def begins(self, state: EpisodeState) -> bool:
+        """Whether a state is the first that is heard of an episode under way."""
+        return state.running and state.episode != self._episode.episode
+
     def prepare(self) -> None:
         """Between episodes: take the newest policy."""
         assert not self.running, "a policy is not changed while it acts"
@@ -128,7 +132,7 @@ class Actor:
 
     def on_episode(self, state: EpisodeState) -> None:
         """An episode begins or ends."""
-        if state.running and state.episode != self._episode.episode:
+        if self.begins(state):
             self.policy.deterministic = state.evaluation or not self._stochastic
             self.policy.reset(self._episodes)
             if self.judge is not None:
@@ -140,7 +144,7 @@ class Actor:
 
     def stays(self, state: EpisodeState) -> bool:
         """Whether the policy has to stay what it is for an episode: the same one is being evaluated."""
-        return state.evaluation and self._episode.evaluation
+        return state.evaluation and self._episode.evaluation and state.task == self._episode.task
 
     def abandon(self) -> None:
         """Nobody is there any more who would say when the episode is over: it is."""

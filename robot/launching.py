@@ -58,7 +58,7 @@ def _started(spec: NodeSpec, said: dict[str, str], restarts: int = MOST_RESTARTS
         package="firsthand",
         executable=spec.name,
         name=spec.name,
-        namespace=said["namespace"],
+        namespace="/".join(filter(None, (said["namespace"], spec.namespace))),
         parameters=[parameters, *files],
         output="screen",
     )
@@ -66,9 +66,9 @@ def _started(spec: NodeSpec, said: dict[str, str], restarts: int = MOST_RESTARTS
     def over(event: Any, context: LaunchContext) -> list[Any]:
         crashed = event.returncode < 0 and spec.name in RESTARTED
         if crashed and restarts and not context.is_shutdown:
-            told = LogInfo(msg=f"firsthand: node {spec.name} has crashed; it is started again")
+            told = LogInfo(msg=f"firsthand: node {spec.path} has crashed; it is started again")
             return [told, *_started(spec, said, restarts - 1)]
-        return [EmitEvent(event=Shutdown(reason=f"node {spec.name} has ended"))]
+        return [EmitEvent(event=Shutdown(reason=f"node {spec.path} has ended"))]
 
     return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=over))]
 

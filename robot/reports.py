@@ -23,6 +23,9 @@ LEARNER_TOPIC = "learner/state"
 POLICY_TOPIC = "actor/policy"
 """Says which policy the next episode begins with: its hash, as 16 hexadecimal digits."""
 
+BACKWARD = "backward"
+"""The namespace of what belongs to the task that undoes the other."""
+
 R = TypeVar("R")
 
 _EXACT = ConfigDict(extra="forbid")
@@ -125,6 +128,11 @@ class LearnerState:
     """Hash of the newest policy."""
     problem: str = ""
     """What is wrong with what it learns from; empty where nothing is."""
+
+
+def of(topic: str, backward: bool) -> str:
+    """A topic that there is one of for each direction."""
+    return f"{BACKWARD}/{topic}" if backward else topic
 
 
 def encode(report: ActorStep | Sent | EpisodeState | Outcome | LearnerState) -> str:

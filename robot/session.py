@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ from robot.reports import (
     Outcome,
     Sent,
     decode,
+    of,
 )
 
 APPEARING = 60.0
@@ -43,6 +44,8 @@ SETTLING = 5.0
 """How long a refusal may be due to what will be over in a moment [s]."""
 LEARNING = 600.0
 """Longest time that a learner may take for an episode [s]."""
+LOOKING = 0.5
+"""Between two looks whether a person has done what was asked for [s]."""
 ANSWERING = 30.0
 """Longest time that a service may take [s]."""
 
@@ -72,6 +75,8 @@ class RobotEpisode:
     evaluation: bool = False
     truth: bool | None = None
     """Whether it was a success, by a simulation that somebody else judges; None where nobody knows."""
+    backward: bool = False
+    """Whether it was of the task that undoes the other."""
 
 
 class Session:
@@ -104,15 +109,16 @@ class Session:
         self._began = 0
         """Stamp of the episode's beginning [ns]."""
         self._enabled = False
-        self._learner: LearnerState | None = None
-        self._policy = ""
+        self._learners: dict[bool, LearnerState] = {}
+        """Forward, and backward."""
+        self._policies: dict[bool, str] = {}
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
             (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
             (TRUTH_TOPIC, self._collect(Outcome, self._truths), STATES),
             (SENT_TOPIC, self._collect(Sent, self._sent), REPORTS),
-            (LEARNER_TOPIC, self._on_learner, LATCHED),
-            (POLICY_TOPIC, self._on_policy, LATCHED),
+            *((of(LEARNER_TOPIC, way), partial(self._on_learner, way), LATCHED) for way in (False, True)),
+            *((of(POLICY_TOPIC, way), partial(self._on_policy, way), LATCHED) for way in (False, True)),
             (STEP_TOPIC, self._collect(ActorStep, self._steps), REPORTS),
             ("guardian/reason", self._on_reason, LATCHED),
             ("recorder/asks", self._on_asks, LATCHED),
@@ -167,6 +173,25 @@ class Session:
         """Bring the robot to where an episode can begin; takes as long as a person needs."""
         self._insist(lambda: self.call("recorder/reset", timeout=None), APPEARING)
 
+    def go_on(self) -> str:
+        """Make ready for an episode that begins where the last one has ended; why that needs a person, or nothing.
+
+        Raises:
+            InputError: where that cannot be told.
+        """
+        return self._insist(lambda: self.call("recorder/go_on"))
+
+    def ask(self, why: str) -> None:
+        """Let a person bring the robot to where an episode can begin; takes as long as it takes until that is so."""
+        self._say(f"a person is needed: {why}")
+        self.reset()
+        said = ""
+        while left := self.go_on():
+            if left != said:
+                self._say(f"please: {left}")
+            said = left
+            time.sleep(LOOKING)
+
     def enable(self) -> None:
         """Let the guardian pass commands on, when there is an actor: without one it would stop at once."""
         deadline = time.monotonic() + APPEARING
@@ -184,14 +209,21 @@ class Session:
             self.call("guardian/enable", SetBool.Request(data=False), wait=1.0, timeout=SETTLING)
             self._enabled = False
 
-    def episode(self, timeout: float, *, evaluation: bool = False) -> RobotEpisode:
-        """Run one episode to its end [at most `timeout` s], and tell what became of it."""
+    def episode(self, timeout: float, *, evaluation: bool = False, backward: bool = False) -> RobotEpisode:
+        """Run one episode to its end [at most `timeout` s], and tell what became of it.
+
+        Args:
+            evaluation: it is to show how good the policy is.
+            backward: it is of the task that undoes the other.
+        """
+        service = "recorder/start_backward" if backward else "recorder/start"
+        service = "recorder/start_evaluation" if evaluation else service
         with self._changed:
             self._changed.wait_for(self._hears_all, SETTLING)
             for collected in (self._outcomes, self._truths, self._sent, self._steps):
                 collected.clear()
         try:
-            name = self._insist(lambda: self.call("recorder/start_evaluation" if evaluation else "recorder/start"))
+            name = self._insist(lambda: self.call(service))
         except KeyboardInterrupt:
             # It may have begun all the same.
             self._abandon()
@@ -215,22 +247,24 @@ class Session:
             self._changed.wait_for(lambda: self._settled(name), 1.0)
             # Whoever judges may not be known yet; what was told of the task comes all the same, only later.
             self._changed.wait_for(lambda: self._state.success is not None or self._outcomes, SETTLING)
-            return self._told(name)
+            return replace(self._told(name), backward=backward)
 
-    def learned(self, wait: float = 0.0) -> int:
+    def learned(self, wait: float = 0.0, *, backward: bool = False) -> int:
         """How many episodes of the store the learner has learned from; 0 where there is none after `wait` s."""
         with self._changed:
-            self._changed.wait_for(lambda: self._learner is not None, wait)
-            return 0 if self._learner is None else self._learner.episodes
+            self._changed.wait_for(lambda: backward in self._learners, wait)
+            return self._learners[backward].episodes if backward in self._learners else 0
 
-    def caught_up(self, episodes: int, timeout: float) -> bool:
+    def caught_up(self, episodes: int, timeout: float, *, backward: bool = False) -> bool:
         """Wait until so many episodes were learned from and the actor has that policy, at most `timeout` s."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._has_learned(episodes), timeout)
+            return self._changed.wait_for(lambda: self._has_learned(episodes, backward), timeout)
 
-    def _has_learned(self, episodes: int) -> bool:
-        learner = self._learner
-        return learner is not None and learner.episodes >= episodes and self._policy == f"{learner.policy:016x}"
+    def _has_learned(self, episodes: int, backward: bool) -> bool:
+        learner = self._learners.get(backward)
+        if learner is None or learner.episodes < episodes:
+            return False
+        return self._policies.get(backward) == f"{learner.policy:016x}"
 
     def _abandon(self) -> None:
         """Nobody watches the episode any more: end it, if there is somebody to do it."""
@@ -305,16 +339,16 @@ class Session:
                 self._begun.add(state.episode)
             self._changed.notify_all()
 
-    def _on_learner(self, message: String) -> None:
+    def _on_learner(self, backward: bool, message: String) -> None:
         state = _heard(LearnerState, message)
         if state is not None:
             with self._changed:
-                self._learner = state
+                self._learners[backward] = state
                 self._changed.notify_all()
 
-    def _on_policy(self, message: String) -> None:
+    def _on_policy(self, backward: bool, message: String) -> None:
         with self._changed:
-            self._policy = message.data
+            self._policies[backward] = message.data
             self._changed.notify_all()
 
     def _on_matched(self, topic: str, info: Any) -> None:
@@ -323,7 +357,9 @@ class Session:
             self._changed.notify_all()
 
     def _on_reason(self, message: String) -> None:
-        self._stopped = message.data
+        with self._changed:
+            self._stopped = message.data
+            self._changed.notify_all()
 
     def _on_asks(self, message: String) -> None:
         if message.data:

@@ -14,7 +14,7 @@ from robot.controllers import Controller
 from robot.messages import path_of
 from robot.outgoing import MakeMessage, image_message, observation_message, put, stamp_header
 from robot.reports import Outcome
-from sim.base import Task
+from sim.base import Reversible, Task
 
 Part = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0)]
@@ -81,6 +81,7 @@ class SimulatedRobot:
             raise InputError(f"task {task.name!r} is not what contract {contract.name!r} describes: {difference}")
         _check_can_be_simulated(contract, task)
         self._make, self._as_data = make, as_data
+        self._goal = isinstance(task, Reversible) and task.backward
         low, high = task.contract.action_low.astype(np.float64), task.contract.action_high.astype(np.float64)
         self.controllers: list[Controller] = []
         place = 0
@@ -136,6 +137,25 @@ class SimulatedRobot:
             controller.reset()
         self._tick()
         return self.seed
+
+    def go_on(self) -> None:
+        """Begin the next episode where the last one has come to: nothing moves, and a period passes."""
+        self._observation = self.task.go_on()
+        self.ended = False
+        self._tick()
+
+    def turn(self, *, backward: bool) -> None:
+        """From now on judge by what the task does, or by what undoes it.
+
+        Raises:
+            InputError: where nothing undoes the task.
+        """
+        if isinstance(self.task, Reversible):
+            self.task.backward = self._goal != backward
+        elif backward:
+            raise InputError(
+                f"task {self.task.name!r}: nothing undoes it; the contract's reset.task is another robot's"
+            )
 
     def wait(self) -> None:
         """A period passes in which the robot is not moved."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from episodes.errors import InputError, unknown
+from robot.reports import BACKWARD
 
 Value = str | float | int | bool
 
@@ -31,6 +32,13 @@ class NodeSpec:
 
     name: str
     parameters: dict[str, Value]
+    namespace: str = ""
+    """Of its own, inside the robot's."""
+
+    @property
+    def path(self) -> str:
+        """What it is called among all nodes of a robot."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 COMMON = (
@@ -81,6 +89,8 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         *COMMON,
         Argument("run", "", "the pretrained run that is gone on from"),
         Argument("new", "", "folder of the run that is made; one that is there is gone on with"),
+        Argument("backward", "", "reset-free: the pretrained run that undoes what the first one does"),
+        Argument("backward_new", "", "reset-free: folder of the run that is made of that"),
         SETTINGS,
         Argument("stochastic", True, "sample actions, so that there is something to learn from"),
         FILTER,
@@ -166,6 +176,9 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
 def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     """The nodes of a robot that is moved, and the learner beside them."""
     _check_runs("finetune", said)
+    if reset_free := bool(said["backward"] or said["backward_new"]):
+        _check_backward(said)
+        said = said | {"judge": _judge_of_both(said)}
     new = Path(str(said["new"])).absolute()
     store = said["store"] or str(new / "episodes")
     moved = {
@@ -182,7 +195,63 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     ]
     learner = {"run": _absolute(said["run"]), "new": str(new), "store": _absolute(store), "settings": said["settings"]}
     learner["contract"] = others[0].parameters["contract"]
-    return [*specs, NodeSpec("learner", learner)]
+    specs.append(NodeSpec("learner", learner))
+    return _reset_free(specs, said) if reset_free else specs
+
+
+def _reset_free(specs: list[NodeSpec], said: Mapping[str, Value]) -> list[NodeSpec]:
+    """The same nodes with a second direction each, and who learns that."""
+    run, new = _absolute(said["backward"]), Path(str(said["backward_new"])).absolute()
+    store = str(new / "episodes")
+    more: dict[str, dict[str, Value]] = {
+        "actor": {"backward_run": run, "backward_new": str(new)},
+        "recorder": {"backward_bags": str(new / "bags"), "backward_store": store},
+        "rewarder": {"backward_run": run},
+    }
+    learner = next(spec for spec in specs if spec.name == "learner").parameters
+    learner = learner | {"run": run, "new": str(new), "store": store}
+    return [
+        *(NodeSpec(spec.name, spec.parameters | more.get(spec.name, {})) for spec in specs),
+        NodeSpec("learner", learner, BACKWARD),
+    ]
+
+
+def _check_backward(said: Mapping[str, Value]) -> None:
+    """Raise an InputError unless the runs of both directions are there, and are four."""
+    for name, what in (("backward", "the run that undoes the task"), ("backward_new", "the run that is made of it")):
+        if not said[name]:
+            raise InputError(f"finetune: give it {name}, {what}, or neither backward nor backward_new")
+    paths: dict[str, str] = {}
+    for name in ("run", "new", "backward", "backward_new"):
+        path = str(Path(str(said[name])).resolve())
+        if path in paths:
+            raise InputError(f"finetune: {name} and {paths[path]} are the same run, {said[name]}; each needs its own")
+        paths[path] = name
+    contract = _contract_of(said)
+    if contract.is_file():
+        from robot.contract_file import read_robot_contract
+
+        if not read_robot_contract(contract).reset.task:
+            raise InputError(f"{contract}: nothing undoes its task; say in reset.task what does")
+
+
+def _contract_of(said: Mapping[str, Value]) -> Path:
+    return Path(str(said["contract"])) if said["contract"] else contracts() / "panda_lift_sim.yaml"
+
+
+def _judge_of_both(said: Mapping[str, Value]) -> str:
+    """Who says when either task is done: whoever can say so of both."""
+    judges = {
+        _judge({**said, "run": said[run], "contract": str(_contract_of(said))}, simulated=bool(said["task"]))
+        for run in ("run", "backward")
+    }
+    judge = judges.pop() if len(judges) == 1 else "simulation" if said["task"] else "nobody"
+    if judge == "nobody" and said["judge"] == "auto":
+        raise InputError(
+            "finetune: nobody would say when a task is done and the other's turn is; both runs need labels by a "
+            "success classifier, or say judge:=nobody, and a person calls recorder/success"
+        )
+    return judge
 
 
 def _learn(said: dict[str, Value]) -> list[NodeSpec]:

@@ -39,7 +39,7 @@ class Up:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._readers: dict[str, threading.Thread] = {}
         self._last: dict[str, str] = {}
-        self._commands = {spec.name: command_of(spec, namespace, params_file) for spec in specs}
+        self._commands = {spec.path: command_of(spec, namespace, params_file) for spec in specs}
         self._restarts: dict[str, deque[float]] = {name: deque(maxlen=MOST_RESTARTS) for name in self._commands}
         self._mending = False
         self._stopping = threading.Event()
@@ -88,7 +88,8 @@ class Up:
         restarts = self._restarts[name]
         often = len(restarts) == MOST_RESTARTS and time.monotonic() - restarts[0] < WINDOW
         crashed = self._processes[name].returncode < 0
-        return self._mending and name in RESTARTED and crashed and not often and not self._stopping.is_set()
+        kind = name.rpartition("/")[2]
+        return self._mending and kind in RESTARTED and crashed and not often and not self._stopping.is_set()
 
     def keep_mending(self) -> None:
         """From now on, in a thread of its own, until `stop`."""
@@ -153,8 +154,9 @@ class Up:
 def command_of(spec: NodeSpec, namespace: str, params_file: str) -> list[str]:
     """The command line that starts a node."""
     words = [sys.executable, "-m", "firsthand", "node", spec.name, "--ros-args"]
-    if namespace:
-        words += ["-r", f"__ns:=/{namespace.strip('/')}"]
+    parts = [part.strip("/") for part in (namespace, spec.namespace) if part]
+    if parts:
+        words += ["-r", f"__ns:=/{'/'.join(parts)}"]
     for key, value in spec.parameters.items():
         words += ["-p", f"{key}:={_yaml(value)}"]
     if params_file:

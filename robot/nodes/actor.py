@@ -5,16 +5,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from std_msgs.msg import String
 
 from episodes.errors import InputError
-from robot.acting import Actor, check_policy_fits
-from robot.contract import RobotContract
+from robot.acting import Actor
 from robot.frames import Arrival, Frame, Frames
 from robot.messages import header_stamp
 from robot.nodes.shell import EVERYTHING, LATCHED, REPORTS, SENSORS, Shell
-from robot.reports import EPISODE_TOPIC, LEARNER_TOPIC, POLICY_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
+from robot.reports import EPISODE_TOPIC, LEARNER_TOPIC, POLICY_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode, of
 from robot.ros import message_class
 from robot.ticking import FIFO_PRIORITY, DeadlineThread, Lateness, ask_for_realtime
 
@@ -40,6 +38,8 @@ class ActorNode(Shell):
         super().__init__("actor")
         self.run_path = self.parameter("run", "", "folder of the run whose policy acts")
         self.new_path = self.parameter("new", "", "run that goes on from it, whose policy acts when there is one")
+        self.backward_run = self.parameter("backward_run", "", "as run, of the policy that undoes the task")
+        self.backward_new = self.parameter("backward_new", "", "as new, of that one")
         self.stochastic = self.parameter("stochastic", False, "sample actions instead of taking the mean")
         self.filter_path = self.parameter("filter", "", "calibrated fisor run that judges every action; empty: none")
         self.trigger = self.parameter("trigger", "clock", "clock or inputs")
@@ -56,9 +56,6 @@ class ActorNode(Shell):
         if not self.run_path:
             raise InputError("node actor: give it a run: -p run:=DIR")
         contract = self._contract = self.read_contract()
-        self._checkpoint: Path | None = None
-        self._policy: Any = None
-        self._problem = ""
         self._last_tick = self._newest = 0
         self._wanted_nothing = True
         self._owner_heard = 0.0
@@ -66,16 +63,31 @@ class ActorNode(Shell):
         self._owner_silence = 10 * OWNER_SILENCE if self.reliable else OWNER_SILENCE
         self._unusable: dict[str, int] = {}
         self._lateness = Lateness()
-        self._policy = self._newest_policy(contract)
-        self.get_logger().info(f"policy {self._checkpoint}")
-        judge = _judge(Path(self.filter_path), contract) if self.filter_path else None
-        self.actor = Actor(contract, lambda: self._policy, stochastic=self.stochastic, judge=judge)
-        self._frames = Frames(contract, cameras=bool(contract.cameras) and self._policy.camera is not None)
+        # Of each direction; imported late, since it is heavy.
+        from robot.latest_policy import LatestPolicy, judge_of
+
+        paths = {False: (self.run_path, self.new_path)}
+        if self.backward_run:
+            paths[True] = (self.backward_run, self.backward_new)
+        self._latest = {
+            backward: LatestPolicy(run, new, contract, deterministic=not self.stochastic)
+            for backward, (run, new) in paths.items()
+        }
+        self._backward = False
+        """Whether the newest episode is of the task that undoes the other."""
+        judge = judge_of(Path(self.filter_path), contract) if self.filter_path else None
+        self.actor = Actor(
+            contract, lambda: self._latest[self._backward].policy, stochastic=self.stochastic, judge=judge
+        )
+        sees = any(latest.policy.camera is not None for latest in self._latest.values())
+        self._frames = Frames(contract, cameras=bool(contract.cameras) and sees)
         self._steps = self.create_publisher(String, STEP_TOPIC, REPORTS)
-        self._ready = self.create_publisher(String, POLICY_TOPIC, LATCHED)
-        self._say_ready()
-        # The run is the truth; this only says that it is worth a look.
-        self.create_subscription(String, LEARNER_TOPIC, lambda _: self._look.set(), LATCHED)
+        self._ready = {way: self.create_publisher(String, of(POLICY_TOPIC, way), LATCHED) for way in self._latest}
+        for backward, latest in self._latest.items():
+            self.get_logger().info(f"policy {latest.checkpoint}")
+            self._say_ready(backward)
+            # The run is the truth; this only says that it is worth a look.
+            self.create_subscription(String, of(LEARNER_TOPIC, backward), lambda _: self._look.set(), LATCHED)
         inputs = EVERYTHING if self.reliable else SENSORS
         types = {s.topic: s.type for s in (*contract.observations, *contract.cameras)}
         self._by_header = {s.topic for s in (*contract.observations, *contract.cameras) if s.stamp == "header"}
@@ -117,28 +129,6 @@ class ActorNode(Shell):
             # Says that nothing more is wanted, so that nobody waits for it.
             self._publish(ActorStep(max(self.now(), self._last_tick + 1), "", (), None))
 
-    def _newest_policy(self, contract: RobotContract) -> Any:
-        """The run's last policy; the same one again where there is no newer.
-
-        Raises:
-            InputError: where it cannot be loaded, or is no policy for this robot.
-        """
-        from finetune.run import Run
-        from policies.policy import Policy
-
-        run = Run.open(Path(self.run_path))
-        new = Run(Path(self.new_path))
-        last = new.last if self.new_path and new.has_checkpoint() else run.last
-        if last == self._checkpoint:
-            return self._policy
-        policy = Policy.load(last, deterministic=not self.stochastic)
-        check_policy_fits(policy.contract, policy.camera, contract)
-        if self._policy is not None and (policy.camera is None) != (self._policy.camera is None):
-            raise InputError(f"{last}: sees through {policy.camera or 'no camera'}; start the actor again for that")
-        _warm_up(policy, contract)
-        self._checkpoint = last
-        return policy
-
     def _look_for_policies(self) -> None:
         """Loads between episodes, beside everything else; the next episode begins with what has been loaded."""
         while not self._ending.is_set():
@@ -146,25 +136,22 @@ class ActorNode(Shell):
             self._look.clear()
             if self._ending.is_set() or self.actor.running:
                 continue
-            try:
-                before = self._policy
-                self._policy, self._problem = self._newest_policy(self._contract), ""
-                if self._policy is not before:
-                    self._say_ready()
-            except (InputError, OSError) as error:
-                # A folder on another machine may be away for a moment; the policy that is there goes on.
-                self._say_refused(str(error))
-            except Exception as error:
-                self.fail(error)
-                return
+            for backward, latest in self._latest.items():
+                try:
+                    if latest.look():
+                        self._say_ready(backward)
+                    latest.problem = ""
+                except (InputError, OSError) as error:
+                    # A folder on another machine may be away for a moment; the policy that is there goes on.
+                    if str(error) != latest.problem:
+                        self.get_logger().error(f"the newest policy cannot be used: {error}")
+                    latest.problem = str(error)
+                except Exception as error:
+                    self.fail(error)
+                    return
 
-    def _say_ready(self) -> None:
-        self._ready.publish(String(data=f"{self._policy.policy_hash:016x}"))
-
-    def _say_refused(self, why: str) -> None:
-        if why != self._problem:
-            self.get_logger().error(f"the newest policy cannot be used: {why}")
-        self._problem = why
+    def _say_ready(self, backward: bool) -> None:
+        self._ready[backward].publish(String(data=f"{self._latest[backward].policy.policy_hash:016x}"))
 
     def _take(self, topic: str, message: Any, published: int) -> None:
         stamp = (header_stamp(message) or 0) if topic in self._by_header else published
@@ -189,14 +176,28 @@ class ActorNode(Shell):
         if state is None:
             return
         with self._lock:
-            newer = self.actor.policy is not self._policy and not self.actor.stays(state)
-            if state.running and not self.actor.running and newer:
-                self.actor.prepare()
-                self.get_logger().info(f"policy {self._checkpoint}")
+            if self.actor.begins(state):
+                self._prepare(state)
             self.actor.on_episode(state)
             self._owner_heard = time.monotonic()
             self._lock.notify()
         self._look.set()
+
+    def _prepare(self, state: EpisodeState) -> None:
+        """Take the policy of what is to be done, the newest there is. Called while the lock is held.
+
+        Raises:
+            InputError: where there is none.
+        """
+        self._backward = self._contract.is_backward(state.task)
+        if self._backward not in self._latest:
+            raise InputError(f"episode {state.episode}: there is no policy for {state.task!r}; give it backward_run")
+        latest = self._latest[self._backward]
+        if self.actor.policy is not latest.policy and not self.actor.stays(state):
+            # Of the episode before, only the end may not have been heard.
+            self.actor.abandon()
+            self.actor.prepare()
+            self.get_logger().info(f"policy {latest.checkpoint}")
 
     def _tick_by_clock(self) -> None:
         with self._lock:
@@ -251,43 +252,18 @@ class ActorNode(Shell):
 
     def _on_diagnostics(self) -> None:
         values = {
-            "policy": self._checkpoint,
+            "policy": self._latest[self._backward].checkpoint,
             "steps": self.actor.steps,
             **({} if self.actor.judge is None else {f"filter: {what}": n for what, n in self.actor.rulings.items()}),
             **self._lateness.summary(),
             **self._unusable,
             "realtime": self.realtime,
         }
-        if self._problem:
-            self.publish_diagnostics("error", f"the newest policy cannot be used: {self._problem}", values)
+        problem = next(filter(None, (latest.problem for latest in self._latest.values())), "")
+        if problem:
+            self.publish_diagnostics("error", f"the newest policy cannot be used: {problem}", values)
         else:
             self.publish_diagnostics("ok", "acting" if self.actor.running else "waiting", values)
-
-
-def _judge(path: Path, contract: RobotContract) -> Any:
-    """The filter of a run.
-
-    Raises:
-        InputError: where it has none, or one for another robot: without it nothing moves.
-    """
-    from finetune.calibrating import filter_of
-    from finetune.run import Run
-
-    found = filter_of(Run.open(path))
-    check_policy_fits(found.contract, None, contract)
-    layout = contract.layout()
-    found.filter.judge({"state": np.zeros(len(layout.state), np.float32)}, np.zeros(len(layout.action), np.float32))
-    return found.filter
-
-
-def _warm_up(policy: Any, contract: RobotContract) -> None:
-    """Act once on nothing: the first time takes long, and must not be the first step of an episode."""
-    layout = contract.layout()
-    observation: dict[str, np.ndarray] = {"state": np.zeros(len(layout.state), np.float32)}
-    for camera in layout.cameras:
-        observation[f"image/{camera.name}"] = np.zeros((camera.height, camera.width, 3), np.uint8)
-    policy.reset(0)
-    policy.act(observation)
 
 
 def make() -> ActorNode:

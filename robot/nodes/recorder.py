@@ -20,11 +20,11 @@ from std_srvs.srv import Trigger
 
 from episodes.errors import InputError
 from robot.bag_writer import BagWriter
-from robot.frames import Frames
+from robot.frames import Frame, Frames
 from robot.into_store import IntoStore
 from robot.nodes.resetting import Resetting
 from robot.nodes.shell import EVERYTHING, LATCHED, STATES, Shell
-from robot.recording import EpisodeKeeper, recorded_topics
+from robot.recording import EpisodeKeeper, check_seen, out_of_reach, recorded_topics
 from robot.reports import (
     EPISODE_TOPIC,
     OUTCOME_TOPIC,
@@ -62,11 +62,19 @@ class RecorderNode(Shell):
         super().__init__("recorder")
         self.folder = Path(self.parameter("bags", "bags", "folder for the episodes' MCAP files"))
         self.store = self.parameter("store", "", "store that every episode is brought into; empty keeps bags only")
+        backward = self.parameter("backward_bags", "", "folder for those that undo the task; empty begins none")
+        backward_store = self.parameter("backward_store", "", "store that those are brought into")
+        self.places = {False: (self.folder, self.store)}
+        """Folder and store of each direction; of `True`, backward, only where there is one."""
+        if backward:
+            self.places[True] = (Path(backward), backward_store)
         self.place = self.parameter("place", "real", "real or sim")
         self.judged = self.parameter("judged", False, "begin no episode before somebody says how the task goes")
         self._lock = threading.RLock()
         self._writer: BagWriter | None = None
-        self._imports: IntoStore | None = None
+        self._claims: list[IO[bytes]] = []
+        self._imports: dict[Path, IntoStore] = {}
+        """By folder."""
 
     def configure(self) -> None:
         contract = self.contract = self.read_contract()
@@ -92,8 +100,9 @@ class RecorderNode(Shell):
         apart = ReentrantCallbackGroup()
         self._resetting = Resetting(self, contract.reset, apart)
         for name, answer in (
-            ("start", partial(self._start, evaluation=False)),
+            ("start", self._start),
             ("start_evaluation", partial(self._start, evaluation=True)),
+            ("start_backward", partial(self._start, backward=True)),
             ("stop", self._stop_episode),
             ("success", self._success),
             ("failure", self._failure),
@@ -101,18 +110,22 @@ class RecorderNode(Shell):
         ):
             self.create_service(Trigger, f"recorder/{name}", answer)
         self.create_service(Trigger, "recorder/reset", self._reset, callback_group=apart)
+        self.create_service(Trigger, "recorder/go_on", self._go_on, callback_group=apart)
         self.every(1.0, self._on_second)
         self.every(REPEAT, self._say_again)
 
     def activate(self) -> None:
-        self._claim = _claimed(self.folder)
+        for folder, _ in self.places.values():
+            self._claims.append(_claimed(folder))
         self._working = True
         self._publish(self.keeper.state)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
-        if self.store:
-            self._imports = IntoStore(self.folder, self.store, self.contract_path, self.place, self._say_problem)
-            self._imports.start()
+        for folder, store in self.places.values():
+            if store:
+                imports = IntoStore(folder, store, self.contract_path, self.place, self._say_problem)
+                self._imports[folder] = imports
+                imports.start()
 
     def deactivate(self) -> None:
         with self._lock:
@@ -123,10 +136,11 @@ class RecorderNode(Shell):
                 self._close()
         self._resetting.cancel("the recorder was stopped")
         self._thread.join(timeout=2.0)
-        if self._imports is not None:
-            self._imports.stop(IMPORT)
-            self._imports = None
-        self._claim.close()
+        for imports in self._imports.values():
+            imports.stop(IMPORT)
+        self._imports.clear()
+        while self._claims:
+            self._claims.pop().close()
 
     def _listen(self, topic: str, cls: Any) -> None:
         """Hear everything on a topic, also where its publisher does not promise that all of it comes."""
@@ -215,30 +229,30 @@ class RecorderNode(Shell):
             if self.active and self.keeper.state.running:
                 self._publish(self.keeper.state)
 
-    def _start(self, request: Any, response: Any, *, evaluation: bool) -> Any:
+    def _start(self, request: Any, response: Any, *, evaluation: bool = False, backward: bool = False) -> Any:
         with self._lock:
             try:
-                response.message = self._begin(evaluation=evaluation)
+                response.message = self._begin(evaluation=evaluation, backward=backward)
                 response.success = True
             except InputError as error:
                 response.success, response.message = False, str(error)
         return response
 
-    def _begin(self, *, evaluation: bool) -> str:
+    def _begin(self, *, evaluation: bool, backward: bool) -> str:
         """Begin an episode; its name."""
+        if backward not in self.places:
+            raise InputError("not started: there is no folder for what undoes the task; give it backward_bags")
         if not self.active:
             raise InputError("not started: the node is not active")
         self._check_judged("started")
         if self._resetting.under_way:
             raise InputError("not started: a reset is under way; recorder/stop gives it up")
-        # Whoever publishes that may be gone, and what it said last is still here.
-        if self._stopped and self.count_publishers("guardian/reason"):
+        if self._has_stopped:
             raise InputError(f"the guardian has stopped: {self._stopped}; rearm and enable it")
-        # A simulated clock may arrive after what it stamps.
-        now = max(self.now(), self._frames.common_stamp())
-        state = self.keeper.start(self._frames.frame(now), now, evaluation=evaluation)
+        frame = self._newest()
+        state = self.keeper.start(frame, frame.tick, evaluation=evaluation, backward=backward)
         try:
-            self._writer = BagWriter(self.folder / f"{state.episode}.mcap")
+            self._writer = BagWriter(self.places[backward][0] / f"{state.episode}.mcap")
             for topic, kind in self._topics.items():
                 self._writer.add_topic(self._names[topic], kind)
             for topic, messages in self._recent.items():
@@ -252,6 +266,16 @@ class RecorderNode(Shell):
         self._problem, self._last_step, self._end_heard = "", None, False
         self._publish(state)
         return state.episode
+
+    def _newest(self) -> Frame:
+        """What is known now."""
+        # A simulated clock may arrive after what it stamps.
+        return self._frames.frame(max(self.now(), self._frames.common_stamp()))
+
+    @property
+    def _has_stopped(self) -> bool:
+        # Whoever publishes that may be gone, and what it said last is still here.
+        return bool(self._stopped and self.count_publishers("guardian/reason"))
 
     def _check_judged(self, what: str) -> None:
         if self.judged and not self.count_publishers(OUTCOME_TOPIC):
@@ -282,16 +306,35 @@ class RecorderNode(Shell):
     async def _reset(self, request: Any, response: Any) -> Any:
         """Reset as the contract says, and answer when it is done. What a person does ends with `recorder/ready`."""
         try:
-            if not self.active:
-                raise InputError("not reset: the node is not active")
-            if self.keeper.recording:
-                raise InputError("an episode is under way; stop it first")
-            self._check_judged("reset")
+            self._check_between_episodes("reset")
             response.message = await self._resetting.reset()
             response.success = True
         except InputError as error:
             response.success, response.message = False, str(error)
         return response
+
+    async def _go_on(self, request: Any, response: Any) -> Any:
+        """Make ready for an episode that begins where the last one has ended. Answers why that needs a person first;
+        nothing where it needs none."""
+        try:
+            self._check_between_episodes("gone on")
+            frame = self._newest()
+            check_seen(frame)
+            stopped = f"the guardian has stopped: {self._stopped}; look why, then call guardian/rearm"
+            response.message = stopped if self._has_stopped else out_of_reach(self.contract, frame)
+            if not response.message:
+                await self._resetting.between()
+            response.success = True
+        except InputError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _check_between_episodes(self, what: str) -> None:
+        if not self.active:
+            raise InputError(f"not {what}: the node is not active")
+        if self.keeper.recording:
+            raise InputError("an episode is under way; stop it first")
+        self._check_judged(what)
 
     def _hands_are_done(self, request: Any, response: Any) -> Any:
         response.success = self._resetting.ready()
@@ -337,17 +380,17 @@ class RecorderNode(Shell):
         self._acknowledged += 1
         self.get_logger().info(f"episode {writer.path}: {writer.messages} messages")
         self._recorded.publish(self.say(str(writer.path)))
-        if self._imports is not None:
-            self._imports.add(writer.path)
+        if writer.path.parent in self._imports:
+            self._imports[writer.path.parent].add(writer.path)
 
     def _on_second(self) -> None:
         self._resetting.look()
         state = self.keeper.state
-        problem = self._problem or ("" if self._imports is None else self._imports.problem)
+        problem = next(filter(None, (self._problem, *(imports.problem for imports in self._imports.values()))), "")
         values = {
             "episode": state.episode,
             "acknowledged": self._acknowledged,
-            "to be imported": 0 if self._imports is None else self._imports.waiting,
+            "to be imported": sum(imports.waiting for imports in self._imports.values()),
             "waiting for hands": bool(self._resetting.asks),
         }
         if problem:

@@ -19,15 +19,19 @@ class Resetting:
         """`group`: of callbacks that may run while `reset` waits."""
         self._node, self._how = node, reset
         self._waiting: Future[Any] | None = None
-        self._client: Any = None
+        self._calling: Any = None
+        """The client of a service that is waited for; None where none is, as while a person is."""
+        self._client = self._between = None
         if reset.service is not None:
             self._client = node.create_client(Trigger, reset.service, callback_group=group)
+        if reset.between is not None:
+            self._between = node.create_client(Trigger, reset.between, callback_group=group)
         self._asks = node.create_publisher(String, "recorder/asks", LATCHED)
 
     @property
     def asks(self) -> str:
         """What a person is asked for; empty where nobody is."""
-        return self._how.hands if self._waiting is not None else ""
+        return self._how.hands if self._waiting is not None and self._calling is None else ""
 
     @property
     def under_way(self) -> bool:
@@ -52,11 +56,28 @@ class Resetting:
             return "done by hand"
         if self._client is None:
             return "the contract names no reset"
-        if not self._client.service_is_ready():
-            raise InputError(f"nobody offers {self._how.service}")
-        answer = await self._for(self._client.call_async(Trigger.Request()))
+        return await self._called(self._client)
+
+    async def between(self) -> str:
+        """Do what is done between two episodes without a reset; what was said when it was done.
+
+        Raises:
+            InputError: where it was not done.
+        """
+        if self._waiting is not None:
+            raise InputError("a reset is under way")
+        return "" if self._between is None else await self._called(self._between)
+
+    async def _called(self, client: Any) -> str:
+        if not client.service_is_ready():
+            raise InputError(f"nobody offers {client.srv_name}")
+        self._calling = client
+        try:
+            answer = await self._for(client.call_async(Trigger.Request()))
+        finally:
+            self._calling = None
         if not answer.success:
-            raise InputError(f"{self._how.service}: {answer.message}")
+            raise InputError(f"{client.srv_name}: {answer.message}")
         return answer.message
 
     async def _for(self, future: Future[Any]) -> Any:
@@ -80,5 +101,5 @@ class Resetting:
 
     def look(self) -> None:
         """Give up where nobody is there any more who could answer; to be called now and then."""
-        if self._client is not None and not self._client.service_is_ready():
-            self.cancel(f"{self._how.service}: who offered it is gone")
+        if self._calling is not None and not self._calling.service_is_ready():
+            self.cancel(f"{self._calling.srv_name}: who offered it is gone")

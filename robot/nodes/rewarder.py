@@ -13,13 +13,15 @@ from std_msgs.msg import String
 from episodes.errors import InputError, unknown
 from robot.contract import CameraTopic
 from robot.frames import Arrival, Frames
-from robot.nodes.shell import EVERYTHING, REPORTS, SENSORS, STATES, Shell
-from robot.reports import OUTCOME_TOPIC, STEP_TOPIC, ActorStep, encode
+from robot.nodes.shell import EVERYTHING, LATCHED, REPORTS, SENSORS, STATES, Shell
+from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
 from robot.rewarding import Rewarder
 from robot.ros import message_class
 
 MOST_WAITING = 20
 """Steps that may wait to be looked at before the oldest are given up: in real time what is late is of no use."""
+REMEMBERED = 10
+"""Episodes whose direction is kept."""
 
 
 class RewarderNode(Shell):
@@ -33,6 +35,7 @@ class RewarderNode(Shell):
         super().__init__("rewarder")
         self.run_path = self.parameter("run", "", "run whose labels say what a success looks like")
         self.labeller_path = self.parameter("labeller", "", "folder of what made them; the run's own where empty")
+        self.backward_run = self.parameter("backward_run", "", "as run, of what undoes the task")
         self.reliable = self.parameter("reliable_inputs", False, "ask publishers to repeat what was lost")
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -41,14 +44,25 @@ class RewarderNode(Shell):
         from rewards.labeller import Labeller
         from rewards.watching import SuccessWatch
 
-        contract = self.read_contract()
-        folder = Path(self.labeller_path) if self.labeller_path else _labeller_of(self.run_path)
-        watch = SuccessWatch(Labeller.load(folder), torch.device("cpu"))
-        cameras = tuple(_camera(contract.cameras, name, self.contract_path) for name in watch.cameras)
-        watch.begin()
-        # The first time takes long, and must not be the first step of an episode.
-        watch.see({camera.name: _nothing(camera) for camera in cameras})
-        self.rewarder = Rewarder(watch)
+        contract = self.contract = self.read_contract()
+        folders = {False: Path(self.labeller_path) if self.labeller_path else _labeller_of(self.run_path)}
+        if self.backward_run:
+            folders[True] = _labeller_of(self.backward_run)
+        watches = {way: SuccessWatch(Labeller.load(folder), torch.device("cpu")) for way, folder in folders.items()}
+        names = dict.fromkeys(name for watch in watches.values() for name in watch.cameras)
+        cameras = tuple(_camera(contract.cameras, name, self.contract_path) for name in names)
+        for watch in watches.values():
+            watch.begin()
+            # The first time takes long, and must not be the first step of an episode.
+            watch.see({camera.name: _nothing(camera) for camera in cameras})
+        self._rewarders = {way: Rewarder(watch) for way, watch in watches.items()}
+        """Of each direction."""
+        self.rewarder = self._rewarders[False]
+        """Of the episode that was looked at last."""
+        self._directions: dict[str, bool] = {}
+        """Of the newest episodes."""
+        self._heard_until = 0
+        """Stamp of the newest thing that was heard of any [ns]."""
         self._frames = Frames(replace(contract, observations=(), cameras=cameras), kept=None)
         self._patience = contract.period / 1e9
         self._steps: deque[tuple[ActorStep, float]] = deque()
@@ -56,6 +70,7 @@ class RewarderNode(Shell):
         self._ending = False
         self._outcome: Any = None
         self.create_subscription(String, STEP_TOPIC, self._on_step, REPORTS)
+        self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
         inputs = EVERYTHING if self.reliable else SENSORS
         for topic, kind in {camera.topic: camera.type for camera in cameras}.items():
 
@@ -88,6 +103,16 @@ class RewarderNode(Shell):
                 self._given_up += 1
             self._changed.notify()
 
+    def _on_episode(self, message: String) -> None:
+        state = self.heard(EpisodeState, message)
+        if state is not None:
+            with self._changed:
+                self._directions[state.episode] = self.contract.is_backward(state.task)
+                self._heard_until = state.stamp
+                if len(self._directions) > REMEMBERED:
+                    del self._directions[next(iter(self._directions))]
+                self._changed.notify()
+
     def _take(self, topic: str, message: Any, published: int) -> None:
         with self._changed:
             found = self._frames.add(topic, message, published)
@@ -104,15 +129,16 @@ class RewarderNode(Shell):
     def _run(self) -> None:
         try:
             while (found := self._next()) is not None:
-                step, images = found
+                backward, step, images = found
+                self.rewarder = self._rewarders[backward]
                 outcome = self.rewarder.see(step, images)
                 if outcome is not None:
                     self._outcome.publish(self.say(encode(outcome)))
         except Exception as error:
             self.fail(error)
 
-    def _next(self) -> tuple[ActorStep, dict[str, Any]] | None:
-        """The next step whose pictures are there; None when it is time to end."""
+    def _next(self) -> tuple[bool, ActorStep, dict[str, Any]] | None:
+        """The next step whose pictures are there, and whether it undoes the task; None when it is time to end."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._ending or self._due(), timeout=self._patience)
@@ -123,8 +149,9 @@ class RewarderNode(Shell):
                 step, _ = self._steps.popleft()
                 frame = self._frames.frame(step.tick)
                 self._frames.forget_before(step.tick)
-                if frame.usable:
-                    return step, frame.images
+                backward = self._direction(step)
+                if frame.usable and backward in self._rewarders:
+                    return backward, step, frame.images
                 self._unseen += 1
 
     def _due(self) -> bool:
@@ -132,9 +159,15 @@ class RewarderNode(Shell):
         if not self._steps:
             return False
         step, heard = self._steps[0]
-        if self._frames.common_stamp() >= step.tick:
+        # Topics do not wait for each other. But what was said of an episode may be lost, once there is a newer one.
+        known = self._direction(step) is not None or self._heard_until > step.tick
+        if self._frames.common_stamp() >= step.tick and known:
             return True
         return not self.reliable and time.monotonic() - heard > self._patience
+
+    def _direction(self, step: ActorStep) -> bool | None:
+        """Whether a step is of an episode that undoes the task; None where that is not known."""
+        return self._directions.get(step.episode) if len(self._rewarders) > 1 else False
 
     def _on_diagnostics(self) -> None:
         rewarder = self.rewarder

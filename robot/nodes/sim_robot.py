@@ -4,6 +4,7 @@ import array
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -63,8 +64,10 @@ class SimRobotNode(Shell):
     def configure(self) -> None:
         contract = self.read_contract()
         self._episode = ""
-        self._running = self._begun = self._ending = self._reset_wanted = False
-        self._resets = 0
+        self._running = self._begun = self._ending = False
+        self._wanted: Callable[[], Any] | None = None
+        """What begins the next episode, where somebody waits for that: a reset, or going on."""
+        self._beginnings = 0
         self._newest: list[Outgoing] = []
         cameras = tuple(camera.name for camera in contract.cameras)
         size = (contract.cameras[0].height, contract.cameras[0].width) if cameras else (84, 84)
@@ -85,7 +88,8 @@ class SimRobotNode(Shell):
             command = controller.command
             self.create_subscription(message_class(command.type), command.topic, self._taker(controller), EVERYTHING)
         self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
-        self.create_service(Trigger, "sim_robot/reset", self._on_reset)
+        self.create_service(Trigger, "sim_robot/reset", partial(self._on_begin, lambda: self.robot.reset()))
+        self.create_service(Trigger, "sim_robot/go_on", partial(self._on_begin, lambda: self.robot.go_on()))
         self.every(1.0, self._on_diagnostics)
 
     def activate(self) -> None:
@@ -106,7 +110,7 @@ class SimRobotNode(Shell):
     def _run(self) -> None:
         try:
             with self._changed:
-                self._reset()
+                self.robot.reset()
             self._publish()
             if self.factor == 0:
                 self._run_in_lock_step()
@@ -121,19 +125,19 @@ class SimRobotNode(Shell):
     def _run_in_lock_step(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ending or self._reset_wanted or self._due(), timeout=REPEAT)
+                self._changed.wait_for(lambda: self._ending or self._wanted or self._due(), timeout=REPEAT)
                 if self._ending:
                     return
-                outcome, reset = None, self._reset_wanted
-                if reset:
-                    self._reset()
+                outcome, begins = None, self._wanted
+                if begins:
+                    self._begin(begins)
                 # A controller that was never told anything is not waited for, where the others were.
                 elif self._due() or (self._moving and self.robot.told):
                     outcome = self.robot.step()
                     self.robot.expect()
             self._publish(outcome)
-            if reset:
-                self._say_reset()
+            if begins:
+                self._say_begun()
 
     @property
     def _moving(self) -> bool:
@@ -159,28 +163,28 @@ class SimRobotNode(Shell):
             with self._changed:
                 if self._ending:
                     return
-                outcome, reset = None, self._reset_wanted
+                outcome, begins = None, self._wanted
                 self._begun |= self._running and self.robot.told
-                if reset:
-                    self._reset()
+                if begins:
+                    self._begin(begins)
                 elif self._begun and not self.robot.ended:
                     outcome = self.robot.step()
                 else:
                     self.robot.wait()
                 self.robot.expect()
             self._publish(outcome)
-            if reset:
-                self._say_reset()
+            if begins:
+                self._say_begun()
 
-    def _reset(self) -> None:
+    def _begin(self, begin: Callable[[], Any]) -> None:
         """Called while the lock is held."""
-        self.robot.reset()
-        self._reset_wanted = self._running = self._begun = False
+        begin()
+        self._wanted, self._running, self._begun = None, False, False
 
-    def _say_reset(self) -> None:
+    def _say_begun(self) -> None:
         """Only now: whoever asked for it starts an episode, and that must not begin on an old observation."""
         with self._changed:
-            self._resets += 1
+            self._beginnings += 1
             self._changed.notify_all()
 
     def _publish(self, outcome: Any = None) -> None:
@@ -220,19 +224,22 @@ class SimRobotNode(Shell):
             if state.running and state.episode != self._episode:
                 # What was sent before belongs to another time. But its first command may be here before we hear of it.
                 self.robot.expect(info["source_timestamp"])
+                self.robot.turn(backward=self.robot.contract.is_backward(state.task))
             self._episode, self._running = state.episode, state.running
             self._changed.notify_all()
 
-    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _on_begin(
+        self, begin: Callable[[], Any], request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         if not self.active:
-            response.success, response.message = False, "not reset: the node is not active"
+            response.success, response.message = False, "not begun: the node is not active"
             return response
         with self._changed:
-            before = self._resets
-            self._reset_wanted = True
+            before = self._beginnings
+            self._wanted = begin
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._resets > before or self._ending, RESET_TIMEOUT)
-            response.success = self._resets > before
+            self._changed.wait_for(lambda: self._beginnings > before or self._ending, RESET_TIMEOUT)
+            response.success = self._beginnings > before
         response.message = f"seed {self.robot.seed}" if response.success else "the simulation does not answer"
         return response
 

@@ -190,7 +190,7 @@ class Nodes:
 
     def _start(self, specs: Sequence[NodeSpec]) -> None:
         processes = Up(specs, self._namespace, self._params_file, self._say)
-        self._processes |= {spec.name: processes for spec in specs}
+        self._processes |= {spec.path: processes for spec in specs}
 
     def _say(self, line: str) -> None:
         self.lines.append(line)

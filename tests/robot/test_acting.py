@@ -275,6 +275,18 @@ def test_a_policy_is_changed_between_episodes_only() -> None:
     assert [policy.seeds for policy in made] == [[], [0], [1]]
 
 
+def test_another_task_has_another_policy_even_while_one_is_evaluated() -> None:
+    actor = Actor(contract(), Recorder)
+    assert actor.begins(EpisodeState("e1", True, 0, "lift"))
+    actor.on_episode(EpisodeState("e1", True, 0, "lift", evaluation=True))
+    assert not actor.begins(EpisodeState("e1", True, 0, "lift"))
+    assert not actor.begins(EpisodeState("e1", False, 0, "lift"))
+    assert actor.stays(EpisodeState("e2", True, 1, "lift", evaluation=True))
+    assert not actor.stays(EpisodeState("e2", True, 1, "put back", evaluation=True))
+    # Its end was not heard.
+    assert actor.begins(EpisodeState("e2", True, 1, "put back"))
+
+
 def test_a_policy_that_cannot_be_loaded_leaves_the_last_one() -> None:
     first = Recorder(1)
 

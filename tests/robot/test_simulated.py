@@ -115,6 +115,33 @@ def test_an_episode_in_which_nothing_moved_is_begun_again() -> None:
     assert robot.seed == 7
 
 
+def test_an_episode_goes_on_where_the_last_one_has_come_to(lift_quick: Task) -> None:
+    """Nothing moves between them; and from then on it is judged whether the cube is back."""
+    robot = SimulatedRobot(read_robot_contract(SHIPPED), lift_quick, make, bytes, Faults(), 11)
+    operator = ScriptedLift(lift_quick)
+    ended = drive(robot, operator)["state"][-1]
+    stamp, seed = robot.stamp, robot.seed
+    robot.go_on()
+    assert (robot.stamp, robot.seed, robot.ended) == (stamp + PERIOD, seed, False)
+    frames = Frames(robot.contract)
+    for outgoing in robot.messages():
+        frames.add(outgoing.topic, outgoing.message, 0)
+    assert frames.frame(robot.stamp).state.tobytes() == ended.tobytes()
+    # The fingers stay as they were told last.
+    robot.turn(backward=True)
+    assert not robot.step().success
+    robot.turn(backward=False)
+    robot.go_on()
+    assert robot.step().success
+
+
+def test_what_nothing_undoes_cannot_be_turned() -> None:
+    robot = small()
+    robot.turn(backward=False)
+    with pytest.raises(InputError, match="nothing undoes it"):
+        robot.turn(backward=True)
+
+
 def test_the_time_goes_on_by_a_period_with_everything_that_happens() -> None:
     robot = small()
     begin = robot.stamp

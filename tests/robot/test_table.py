@@ -28,7 +28,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 def by_name(kind: str, **given: Any) -> dict[str, dict[str, Any]]:
     specs = nodes(kind, given)
-    found = {spec.name: spec.parameters for spec in specs}
+    found = {spec.path: spec.parameters for spec in specs}
     assert len(found) == len(specs)
     return found
 
@@ -198,6 +198,51 @@ def test_parameters_are_of_kinds_that_ros_has_and_nodes_have_no_others(kind: str
     for parameters in by_name(kind, **given).values():
         assert {type(value) for value in parameters.values()} <= {str, float, int, bool}
         assert not {"namespace", "params_file"} & set(parameters)
+
+
+BOTH = {"run": "r", "new": "n", "backward": "rb", "backward_new": "nb"}
+
+
+def test_reset_free_every_node_knows_both_directions_and_two_learn(elsewhere: Path) -> None:
+    found = by_name("finetune", task="lift-quick", settings="{algorithm: rlpd}", **BOTH)
+    once = by_name("finetune", task="lift-quick", run="r", new="n", settings="{algorithm: rlpd}")
+    assert list(found) == [*once, "backward/learner"]
+    assert found["learner"] == once["learner"]
+    assert found["backward/learner"] == once["learner"] | {
+        "run": str(elsewhere / "rb"),
+        "new": str(elsewhere / "nb"),
+        "store": str(elsewhere / "nb" / "episodes"),
+    }
+    more = {
+        "actor": {"backward_run": str(elsewhere / "rb"), "backward_new": str(elsewhere / "nb")},
+        "recorder": {
+            "backward_bags": str(elsewhere / "nb" / "bags"),
+            "backward_store": str(elsewhere / "nb" / "episodes"),
+        },
+    }
+    for name, parameters in once.items():
+        assert found[name] == parameters | more.get(name, {})
+    judged = by_name("finetune", task="lift-quick", judge="classifier", **BOTH)
+    assert judged["rewarder"]["backward_run"] == str(elsewhere / "rb")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"backward_new": ""}, "give it backward_new, the run that is made of it"),
+        ({"backward": ""}, "give it backward, the run that undoes the task"),
+        ({"backward": "r"}, "backward and run are the same run, r; each needs its own"),
+        ({"backward": "./r"}, "backward and run are the same run"),
+        ({"backward_new": "n"}, "backward_new and new are the same run, n"),
+        ({"contract": str(contracts() / "ur5e.yaml")}, "ur5e.yaml: nothing undoes its task; say in reset.task"),
+        ({"contract": str(SHIPPED), "task": ""}, "nobody would say when a task is done and the other's turn is"),
+    ],
+)
+def test_runs_that_cannot_be_two_directions_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        nodes("finetune", {**BOTH, "task": "lift-quick", **changes})
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_contracts_of_the_project_are_found_and_can_be_read() -> None:

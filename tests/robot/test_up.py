@@ -105,6 +105,11 @@ def test_a_namespace_may_be_written_with_slashes_or_without(namespace: str) -> N
     assert "__ns:=/left/arm" in command_of(NodeSpec("guardian", {}), namespace, "")
 
 
+@pytest.mark.parametrize(("namespace", "whole"), [("", "/backward"), ("/left/", "/left/backward")])
+def test_a_node_may_have_a_namespace_inside_its_robots(namespace: str, whole: str) -> None:
+    assert f"__ns:={whole}" in command_of(NodeSpec("learner", {}, "backward"), namespace, "")
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"])) | st.integers() | st.floats(allow_nan=False) | st.booleans())
 def test_a_parameter_is_read_back_with_its_type(value: str | float | bool) -> None:
     again = yaml.safe_load(_yaml(value))

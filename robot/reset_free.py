@@ -1,0 +1,79 @@
+"""Reset-free operation: the robot does a task and undoes it, by turns, and learns both."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from episodes.errors import InputError
+from robot.alternating import Alternation
+from robot.session import APPEARING, LEARNING, RobotEpisode, Session
+
+
+@dataclass(frozen=True, slots=True)
+class ResetFree:
+    """What became of episodes in both directions."""
+
+    episodes: list[RobotEpisode]
+    """In their order."""
+    asked: list[str]
+    """What a person was asked for, each time."""
+
+
+def learn_reset_free(
+    episodes: int,
+    *,
+    person_every: int,
+    enable: bool,
+    wait: bool = False,
+    namespace: str = "",
+    timeout: float = 120.0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    say: Callable[[str], None] = lambda _: None,
+) -> ResetFree:
+    """Run episodes until the two learners have learned from so many together, those of earlier times included.
+
+    A person is asked at the beginning, after `person_every` episodes without one, when the guardian has stopped or
+    does not let the robot move from where it is, and when something is out of reach. Nothing moves between two
+    episodes, and nobody but a person rearms.
+
+    Args:
+        wait: begin an episode only when the one before was learned from and its policy is there.
+        say: is told what a person is asked to do.
+
+    Raises:
+        InputError: where an episode could not be begun or did not end, or a learner that is waited for falls silent.
+    """
+    turns = Alternation(person_every)
+    told = ResetFree([], [])
+    with Session(namespace, say) as session:
+        for backward, what in ((False, "the task"), (True, "what undoes it")):
+            if not session.caught_up(0, APPEARING, backward=backward):
+                raise InputError(
+                    f"nobody learns {what}, or the actor does not take what is learned: "
+                    "firsthand up finetune ... backward:=RUN backward_new:=DIR"
+                )
+        learned = {way: session.learned(backward=way) for way in (False, True)}
+        for _ in progress(range(sum(learned.values()), episodes)):
+            why = turns.person_for or _told(session.go_on) or (_told(session.enable) if enable else "")
+            if why:
+                told.asked.append(why)
+                session.ask(why)
+                turns.person_came()
+                if enable:
+                    session.enable()
+            episode = session.episode(timeout, backward=turns.backward)
+            session.disable()
+            told.episodes.append(episode)
+            turns.ended(episode.success)
+            # What was stopped before its first step is nothing to learn from.
+            learned[episode.backward] += episode.steps > 0
+            if wait and not session.caught_up(learned[episode.backward], LEARNING, backward=episode.backward):
+                raise InputError(f"episode {episode.name} was not learned from within {LEARNING:g} s; see the learner")
+    return told
+
+
+def _told(attempt: Callable[[], str | None]) -> str:
+    """What somebody is told by an attempt to go on without a person, be it why it failed; empty where all is well."""
+    try:
+        return attempt() or ""
+    except InputError as error:
+        return str(error)
