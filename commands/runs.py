@@ -13,6 +13,8 @@ from episodes.errors import InputError
 
 RULINGS = ("own", "alternative", "stop")
 """Of the feasibility filter; see `policies.feasibility.Ruling`."""
+PERSON_EVERY = 20
+"""Episodes without a reset after which a person looks after the robot; RoboFuME's authors did after 15 to 25."""
 
 
 def add(command: Add) -> None:
@@ -43,6 +45,12 @@ def add(command: Add) -> None:
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
     sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
     sub.add_argument("--wait", action="store_true", help="begin no episode before the last one was learned from")
+    sub.add_argument(
+        "--reset-free", action="store_true", help="--ros: do the task and undo it by turns, without resets"
+    )
+    sub.add_argument(
+        "--person-every", type=count, metavar="N", help="--reset-free: ask a person after N episodes (default: 20)"
+    )
     sub.add_argument("--evaluate-every", type=count, metavar="N", help="evaluate after every N episodes")
     sub.add_argument("--evaluation-episodes", type=count, metavar="M", help="over so many (default: 20; --ros 10)")
     sub.add_argument("--task")
@@ -141,6 +149,9 @@ def _finetune(options: argparse.Namespace) -> Result:
 
     if options.ros:
         return _finetune_on_robot(options)
+    for flag in ("reset_free", "person_every"):
+        if getattr(options, flag):
+            raise InputError(f"finetune: --{flag.replace('_', '-')} is for robots; give --ros, too")
     if options.run is None:
         raise InputError("finetune: expected --run DIR, the new run (only --ros does without)")
     if options.resume:
@@ -174,6 +185,10 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
             raise InputError(f"finetune --ros: {what} is said to the nodes (firsthand up finetune ...); leave it out")
     if options.episodes is None:
         raise InputError("finetune --ros: expected --episodes N, after which enough was learned from")
+    if options.reset_free:
+        return _finetune_reset_free(options)
+    if options.person_every is not None:
+        raise InputError("finetune --ros: --person-every is for --reset-free; else a reset comes before every episode")
     require_ros()
     from robot.session import learn_on_robot
 
@@ -203,6 +218,49 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
     return document, (
         f"{len(found)} episodes, {document['steps']} steps; {success}; "
         f"the guardian changed {document['changed_by_guardian']} commands{_ruled(document['filter'])}"
+    )
+
+
+def _finetune_reset_free(options: argparse.Namespace) -> Result:
+    from robot.ros import require_ros
+
+    for flag in ("evaluate_every", "evaluation_episodes"):
+        if getattr(options, flag):
+            raise InputError(f"finetune --reset-free: --{flag.replace('_', '-')} needs resets; leave it out")
+    require_ros()
+    from robot.reset_free import learn_reset_free
+
+    every = PERSON_EVERY if options.person_every is None else options.person_every
+    found = learn_reset_free(
+        options.episodes,
+        person_every=every,
+        enable=options.enable,
+        wait=options.wait,
+        namespace=options.namespace,
+        progress=bar("episodes"),
+        say=note,
+    )
+    document: dict[str, Any] = {
+        "episodes": len(found.episodes),
+        "steps": sum(episode.steps for episode in found.episodes),
+        "asked": found.asked,
+        "person_resets": len(found.asked),
+        "changed_by_guardian": sum(episode.changed for episode in found.episodes),
+    }
+    told = []
+    for way, backward in (("forward", False), ("backward", True)):
+        of_it = [episode for episode in found.episodes if episode.backward == backward]
+        rate = _rate(episode.success for episode in of_it)
+        document[way] = {
+            "episodes": len(of_it),
+            "successes": sum(episode.success is True for episode in of_it),
+            "success_rate": rate,
+            "true_success_rate": _rate(episode.truth for episode in of_it),
+        }
+        told.append(f"{way} {len(of_it)}" + ("" if rate is None else f", success {rate:.2f}"))
+    return document, (
+        f"{len(found.episodes)} episodes, {document['steps']} steps ({'; '.join(told)}); a person was asked "
+        f"{len(found.asked)} times; the guardian changed {document['changed_by_guardian']} commands"
     )
 
 

@@ -773,6 +773,22 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         ["finetune", "--run", "online", "--resume", "--episodes", "9"],
         "--resume goes on as the run was begun; leave out: episodes",
     ),
+    "finetune: reset-free in simulation": (
+        ["finetune", "iql", "--run", "new", "--task", TASK, "--reset-free"],
+        "--reset-free is for robots; give --ros, too",
+    ),
+    "finetune: a person who comes more than always": (
+        ["finetune", "--ros", "--reset-free", "--episodes", "9", "--person-every", "0"],
+        "--person-every: '0'",
+    ),
+    "finetune: a person who comes anyway": (
+        ["finetune", "--ros", "--episodes", "9", "--person-every", "5"],
+        "--person-every is for --reset-free",
+    ),
+    "finetune: reset-free evaluations": (
+        ["finetune", "--ros", "--reset-free", "--episodes", "9", "--evaluate-every", "5"],
+        "--evaluate-every needs resets; leave it out",
+    ),
     "evaluate: a store": (["evaluate", "store", "--task", TASK], "store: is a store, not a run"),
     "evaluate: another rate": (["evaluate", "slow", "--task", TASK], "the policy was trained at 5 Hz"),
     "evaluate: missing run": (["evaluate", "new", "--task", TASK], "new: is no run"),
