@@ -297,9 +297,12 @@ def _lay_out(root: zarr.Group, contract: Contract) -> None:
 EPISODE_COLUMNS = {"step_end": "int64", "observation_end": "int64", "terminated": "bool", "metadata": "string"}
 
 
-def _concatenate(episodes: Sequence[Episode], contract: Contract) -> dict[str, np.ndarray]:
-    """The rows to append to every array, ready before the lock is taken. Ends count from the first new row."""
-    rows: dict[str, np.ndarray] = {}
+def _concatenate(episodes: Sequence[Episode], contract: Contract) -> dict[str, Sequence[np.ndarray]]:
+    """The rows to append to every array, in parts, ready before the lock is taken. Ends count from the first new row.
+
+    Images stay in the parts that they are in: a copy of them would be most of the memory.
+    """
+    rows: dict[str, Sequence[np.ndarray]] = {}
     for column in COLUMNS:
         parts = []
         for episode in episodes:
@@ -309,12 +312,12 @@ def _concatenate(episodes: Sequence[Episode], contract: Contract) -> dict[str, n
                 tail = {"state": (len(contract.state),), "action": (len(contract.action),), "": ()}[column.width]
                 values = np.full((length, *tail), column.fill, column.dtype)
             parts.append(values)
-        rows[f"{column.per}/{column.name}"] = np.concatenate(parts)
+        rows[f"{column.per}/{column.name}"] = [np.concatenate(parts)]
     for camera in contract.camera_names:
-        rows[f"image/{camera}"] = np.concatenate([episode.images[camera] for episode in episodes])
-    rows["episode/step_end"] = np.cumsum([episode.steps for episode in episodes])
-    rows["episode/observation_end"] = np.cumsum([len(episode.state) for episode in episodes])
-    rows["episode/terminated"] = np.array([episode.terminated for episode in episodes])
+        rows[f"image/{camera}"] = [episode.images[camera] for episode in episodes]
+    rows["episode/step_end"] = [np.cumsum([episode.steps for episode in episodes])]
+    rows["episode/observation_end"] = [np.cumsum([len(episode.state) for episode in episodes])]
+    rows["episode/terminated"] = [np.array([episode.terminated for episode in episodes])]
     metadata = [
         json.dumps(
             {"task": e.task, "place": e.place, "origin": e.origin, "digest": e.digest(), "contract": contract.hash}
@@ -322,21 +325,24 @@ def _concatenate(episodes: Sequence[Episode], contract: Contract) -> dict[str, n
         )
         for e in episodes
     ]
-    rows["episode/metadata"] = np.array(metadata, dtype=np.dtypes.StringDType())
+    rows["episode/metadata"] = [np.array(metadata, dtype=np.dtypes.StringDType())]
     return rows
 
 
-def _append_rows(root: zarr.Group, rows: dict[str, np.ndarray]) -> None:
-    for path, values in rows.items():
+def _append_rows(root: zarr.Group, rows: dict[str, Sequence[np.ndarray]]) -> None:
+    for path, parts in rows.items():
         array = root[path]
         assert isinstance(array, zarr.Array)
-        length = array.shape[0]
-        if path in ("episode/step_end", "episode/observation_end") and length:
-            values = values + int(np.asarray(array[length - 1]))
-        array.resize((length + len(values), *array.shape[1:]))
-        # A column that an episode does not have needs no chunks: its rows are the fill value already.
-        if not _is_fill(values, array.fill_value):
-            array[length:] = values
+        start = array.shape[0]
+        if path in ("episode/step_end", "episode/observation_end") and start:
+            before = int(np.asarray(array[start - 1]))
+            parts = [part + before for part in parts]
+        array.resize((start + sum(len(part) for part in parts), *array.shape[1:]))
+        for values in parts:
+            # A column that an episode does not have needs no chunks: its rows are the fill value already.
+            if not _is_fill(values, array.fill_value):
+                array[start : start + len(values)] = values
+            start += len(values)
 
 
 def _is_fill(values: np.ndarray, fill: Any) -> bool:

@@ -31,7 +31,7 @@ import zarr
 from episodes.contract import ActionEntry, Camera, Contract, StateEntry
 from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
-from episodes.importers.images import camera, is_video, resized, to_uint8
+from episodes.importers.images import camera, gathered, is_video, to_uint8
 from episodes.importers.source import (
     checked,
     choose_cameras,
@@ -141,10 +141,8 @@ class DiffusionPolicy:
     def _images(self, to: Camera, start: int, end: int) -> np.ndarray:
         """Shape (T, H, W, 3), uint8, at the contract's size."""
         rows = self._rows[self._videos[to.name]]
-        out = np.empty((end - start, to.height, to.width, 3), np.uint8)
-        for place, images in rows.pieces(start, end):
-            out[place] = resized(to_uint8(images, self._scale[to.name]), to)
-        return out
+        pieces = (to_uint8(images, self._scale[to.name]) for images in rows.pieces(start, end))
+        return gathered(pieces, end - start, to)
 
     def _tables(self, names: Sequence[str], rows: int) -> np.ndarray:
         """Shape (rows, entries), float32: the named arrays side by side."""

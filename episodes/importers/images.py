@@ -1,12 +1,23 @@
 """Camera images of a source as the store wants them: uint8 RGB at the contract's size."""
 
-from collections.abc import Sequence
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from episodes.contract import Camera
 from episodes.episode import EpisodeError
+
+IN_MEMORY = 64 * 2**20
+"""An episode's images of one camera that take more lie in a file: a robot has a few cameras and may run for an hour."""
+
+LARGE_FILES = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - such a file has no name
+"""Where such files are. `/tmp` may itself lie in memory."""
 
 
 def is_video(shape: Sequence[int], dtype: np.dtype) -> bool:
@@ -43,3 +54,43 @@ def resized(images: np.ndarray, to: Camera) -> np.ndarray:
     for index, image in enumerate(images):
         out[index] = cv2.resize(image, (to.width, to.height), interpolation=cv2.INTER_AREA)
     return out
+
+
+def gathered(pieces: Iterable[np.ndarray], count: int, to: Camera) -> np.ndarray:
+    """An episode's images of one camera, at the camera's size.
+
+    Args:
+        pieces: `count` images in all, each piece of shape (n, H, W, 3), uint8.
+
+    Returns:
+        Shape (count, to.height, to.width, 3): in memory, or where that is a lot in a file without a name, which goes
+        when they are let go of.
+
+    Raises:
+        EpisodeError: where there is no room for that file.
+    """
+    out, at = np.empty((0, to.height, to.width, 3), np.uint8), 0
+    for piece in pieces:
+        if not len(out):  # Not before there is one: a damaged file may say that it has far more, or far larger ones.
+            out = _room((count, to.height, to.width, 3))
+        out[at : at + len(piece)] = resized(piece, to)
+        at += len(piece)
+    assert at == count
+    return out
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    """An array of bytes of this shape, to be written to."""
+    size = math.prod(shape)
+    if size <= IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    try:
+        with tempfile.TemporaryFile(dir=LARGE_FILES) as file:
+            # Taken from the disk before it is used: a process that writes into a mapped file on a full disk is killed.
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.frombuffer(mmap.mmap(file.fileno(), size), np.uint8).reshape(shape)
+    except OSError as error:
+        raise EpisodeError(
+            f"no room for {size / 1e9:.1f} GB of pictures in {LARGE_FILES} ({error.strerror}); TMPDIR names "
+            "another folder, --image-size makes them smaller"
+        ) from None

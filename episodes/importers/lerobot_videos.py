@@ -13,7 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from episodes.contract import Camera
 from episodes.episode import EpisodeError
-from episodes.importers.images import resized
+from episodes.importers.images import gathered
 from episodes.importers.lerobot_info import also
 from episodes.importers.lerobot_layout import Clip
 from episodes.importers.lerobot_names import Picture
@@ -60,7 +60,9 @@ class CameraVideos:
                 if self._video is None or self._name != clip.file:
                     self.close()
                     self._video, self._name = _Video(self._path / clip.file), clip.file
-                return self._gathered(self._video.frames(clip.start + times, tolerance), len(times))
+                frames = self._video.frames(clip.start + times, tolerance)
+                pieces = (check_size(frame, self._picture, self._to.name)[None] for frame in frames)
+                return gathered(pieces, len(times), self._to)
         except EpisodeError:
             self.close()  # What a decoder gives after an error is not to be trusted.
             raise
@@ -69,15 +71,6 @@ class CameraVideos:
         if self._video is not None:
             self._video.close()
             self._video = None
-
-    def _gathered(self, frames: Iterator[np.ndarray], count: int) -> np.ndarray:
-        out = np.empty((0,))
-        for number, frame in enumerate(frames):
-            check_size(frame, self._picture, self._to.name)
-            if number == 0:
-                out = np.empty((count, self._to.height, self._to.width, 3), np.uint8)
-            out[number] = resized(frame[None], self._to)[0]
-        return out
 
 
 class _Video:
@@ -144,18 +137,21 @@ def embedded_images(column: pa.ChunkedArray, picture: Picture, to: Camera) -> np
     """
     if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
         raise EpisodeError(f"camera {to.name}: column {picture.key} is {column.type}, expected bytes and path")
-    out = np.empty((len(column), to.height, to.width, 3), np.uint8)
+    return gathered(_unpacked(column, picture, to.name), len(column), to)
+
+
+def _unpacked(column: pa.ChunkedArray, picture: Picture, name: str) -> Iterator[np.ndarray]:
+    """The images of a column one by one, shape (1, H, W, 3), uint8, RGB."""
     for number, row in enumerate(column):
         content = row["bytes"].as_py()
         if not isinstance(content, bytes):
-            raise EpisodeError(f"camera {to.name}: no image inside the parquet file at frame {number}")
-        with damaged(f"camera {to.name}: image of frame {number}"), also(cv2.error):
+            raise EpisodeError(f"camera {name}: no image inside the parquet file at frame {number}")
+        with damaged(f"camera {name}: image of frame {number}"), also(cv2.error):
             image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             if image is None:
                 raise ValueError("neither PNG nor JPEG")
-            check_size(image, picture, to.name)
-            out[number] = resized(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)[None], to)[0]
-    return out
+            image = cv2.cvtColor(check_size(image, picture, name), cv2.COLOR_BGR2RGB)
+        yield image[None]
 
 
 @contextmanager
@@ -167,13 +163,14 @@ def _decoding() -> Iterator[None]:
         raise ValueError(f"the decoder says: {error.strerror}") from None
 
 
-def check_size(image: np.ndarray, picture: Picture, name: str) -> None:
-    """Refuse an image of another size than `meta/info.json` says."""
+def check_size(image: np.ndarray, picture: Picture, name: str) -> np.ndarray:
+    """The image, if it has the size that `meta/info.json` says; an EpisodeError where not."""
     if image.shape != (picture.height, picture.width, 3):
         raise EpisodeError(
             f"camera {name} has images of {image.shape[0]}x{image.shape[1]}, meta/info.json says "
             f"{picture.height}x{picture.width}"
         )
+    return image
 
 
 def _time(frame: av.VideoFrame) -> float:

@@ -33,7 +33,7 @@ from episodes.contract import ActionEntry, Contract, StateEntry
 from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
 from episodes.importers import minari_layout as layouts
-from episodes.importers.images import camera, resized
+from episodes.importers.images import camera
 from episodes.importers.minari_layout import Layout, Leaf
 from episodes.importers.source import (
     checked,
@@ -166,8 +166,7 @@ class Minari:
             terminated=terminated,
             truncated=not terminated,
             images={
-                each.name: resized(layouts.frames(group, layout.videos[each.name], steps + 1), each)
-                for each in contract.cameras
+                each.name: layouts.images(group, layout.videos[each.name], steps + 1, each) for each in contract.cameras
             },
             source=np.full(steps, self._source, np.uint8),
             reward=_rewards(group, steps),

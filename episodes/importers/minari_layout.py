@@ -6,17 +6,19 @@ Observations and actions are arrays, or groups of arrays where their space is a 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeGuard
 
 import cv2
 import h5py
 import numpy as np
 
+from episodes.contract import Camera
 from episodes.episode import EpisodeError
-from episodes.importers.images import is_video
-from episodes.importers.source import damaged, member_names, numbers, safe_name
+from episodes.importers.images import gathered, is_video
+from episodes.importers.source import blocks, damaged, member_names, numbers, safe_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +121,25 @@ def table(group: h5py.Group, leaves: tuple[Leaf, ...], rows: int) -> np.ndarray:
     return np.concatenate(parts, axis=1)
 
 
-def frames(group: h5py.Group, video: Video, rows: int) -> np.ndarray:
-    """Shape (rows, H, W, 3), uint8, RGB."""
-    values = read(group, video.path)
-    if len(values) != rows:
-        raise EpisodeError(f"ragged: {video.path} has {len(values)} rows, expected {rows}")
-    if not video.encoded:
-        return values
-    images = np.empty((rows, video.height, video.width, 3), np.uint8)
-    for row, data in enumerate(values):
+def images(group: h5py.Group, video: Video, rows: int, to: Camera) -> np.ndarray:
+    """Shape (rows, H, W, 3), uint8, RGB, at the camera's size."""
+    with damaged(video.path):
+        array = group[video.path]
+    assert isinstance(array, h5py.Dataset)
+    if len(array) != rows:
+        raise EpisodeError(f"ragged: {video.path} has {len(array)} rows, expected {rows}")
+    pieces = blocks(array, video.path)
+    return gathered(_decoded(pieces, video) if video.encoded else pieces, rows, to)
+
+
+def _decoded(pieces: Iterable[np.ndarray], video: Video) -> Iterator[np.ndarray]:
+    """Pictures kept as JPEG one by one, shape (1, H, W, 3), uint8, RGB."""
+    for row, data in enumerate(chain.from_iterable(pieces)):
         image = cv2.imdecode(np.asarray(data, np.uint8), cv2.IMREAD_COLOR) if len(data) else None
-        if image is None or image.shape != images.shape[1:]:
+        if image is None or image.shape != (video.height, video.width, 3):
             found = "no JPEG" if image is None else f"{image.shape[0]}x{image.shape[1]}"
             raise EpisodeError(f"{video.path}: row {row} is {found}, expected a picture {video.height}x{video.width}")
-        images[row] = image[..., ::-1]
-    return images
+        yield image[None, ..., ::-1]
 
 
 def read(group: h5py.Group, path: str) -> np.ndarray:

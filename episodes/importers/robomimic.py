@@ -37,7 +37,7 @@ from episodes.episode import Episode, EpisodeError, Source
 from episodes.errors import InputError
 from episodes.importers import robomimic_names as names
 from episodes.importers.exported import chosen
-from episodes.importers.images import camera, resized
+from episodes.importers.images import camera
 from episodes.importers.robomimic_demo import SIM_STATE, Demo, Layout, in_order
 from episodes.importers.robomimic_export import read_export
 from episodes.importers.source import checked, choose_cameras, member_names, reading, stamps, words
@@ -153,7 +153,7 @@ class Robomimic:
             state=demo.state(layout, steps, final=final),
             action=action,
             truncated=not fields["terminated"],
-            images={c.name: resized(demo.video(c.name, steps, final=final), c) for c in contract.cameras},
+            images={each.name: demo.video(each, steps, final=final) for each in contract.cameras},
             reward=rewards,
             **fields,
         ).check(contract)

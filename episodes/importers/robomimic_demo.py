@@ -4,15 +4,17 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import h5py
 import numpy as np
 
+from episodes.contract import Camera
 from episodes.episode import COLUMNS, EpisodeError
 from episodes.importers.exported import KEPT, NAME, kept_from, said
-from episodes.importers.images import is_video
-from episodes.importers.source import damaged, member_names, numbers, safe_name
+from episodes.importers.images import gathered, is_video
+from episodes.importers.source import blocks, damaged, member_names, numbers, safe_name
 
 SIM_STATE = "states"
 """The flattened MuJoCo state, which stands for observations in a file that has none."""
@@ -101,9 +103,12 @@ class Demo:
             axis=1,
         )
 
-    def video(self, name: str, steps: int, *, final: bool) -> np.ndarray:
-        """Shape (T + 1, H, W, 3) with the final observation, else (T, H, W, 3), uint8."""
-        return self._observed(f"{name}_image", steps, final)
+    def video(self, to: Camera, steps: int, *, final: bool) -> np.ndarray:
+        """Shape (T + 1, H, W, 3) with the final observation, else (T, H, W, 3), uint8, at the camera's size."""
+        name = f"{to.name}_image"
+        table = self._table(f"obs/{name}", steps)
+        last = [self._last(name, table.shape)] if final else []
+        return gathered(chain(blocks(table, name), last), steps + final, to)
 
     def exported(self) -> dict[str, Any]:
         """The fields of an episode that an export of ours keeps beside the format's own."""
@@ -150,17 +155,28 @@ class Demo:
     def _observed(self, key: str, steps: int, final: bool) -> np.ndarray:
         """An observation's rows, and after them the last one of `next_obs/` where the final one is asked for."""
         name = key if key == SIM_STATE else f"obs/{key}"
-        values = self._rows(name)
-        if len(values) != steps:
-            raise EpisodeError(f"ragged: {name} has {len(values)} rows for {steps} actions")
-        if not final:
-            return values
+        with damaged(name):
+            values = np.asarray(self._table(name, steps))
+        return np.concatenate([values, self._last(key, values.shape)]) if final else values
+
+    def _last(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Shape (1, ...): the observation after the last action, where the others have this shape."""
         with damaged(f"next_obs/{key}"):
             following = self._group[f"next_obs/{key}"]
-            if not isinstance(following, h5py.Dataset) or following.shape != values.shape:
-                shape = getattr(following, "shape", "that of a group")
-                raise EpisodeError(f"ragged: next_obs/{key} has shape {shape}, obs/{key} {values.shape}")
-            return np.concatenate([values, np.asarray(following[-1:])])
+            if not isinstance(following, h5py.Dataset) or following.shape != shape:
+                found = getattr(following, "shape", "that of a group")
+                raise EpisodeError(f"ragged: next_obs/{key} has shape {found}, obs/{key} {shape}")
+            return np.asarray(following[-1:])
+
+    def _table(self, name: str, steps: int) -> h5py.Dataset:
+        """An array with a row per step."""
+        with damaged(name):
+            values = self._group[name]
+        if not isinstance(values, h5py.Dataset):
+            raise EpisodeError(f"{name} is not an array")
+        if len(values) != steps:
+            raise EpisodeError(f"ragged: {name} has {len(values)} rows for {steps} actions")
+        return values
 
     def _rows(self, key: str) -> np.ndarray:
         with damaged(key):

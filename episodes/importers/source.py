@@ -39,6 +39,10 @@ DAMAGE = (
 `damaged`, so that a mistake of ours is not told as damage."""
 
 
+BLOCK_ROWS = 64
+"""Least number of images to read at once: where a chunk is one, many are decoded together."""
+
+
 class Importer(Protocol):
     """A source of episodes in someone else's format.
 
@@ -104,6 +108,20 @@ def listed(names: Iterable[str], most: int = 6) -> str:
 def member_names(group: h5py.Group) -> list[str]:
     """Names of what is in an HDF5 group. One that is not UTF-8, which h5py gives as bytes, is written with escapes."""
     return [name.decode(errors="backslashreplace") if isinstance(name, bytes) else str(name) for name in group]
+
+
+def blocks(array: h5py.Dataset, what: str) -> Iterator[np.ndarray]:
+    """The rows of an array in blocks of whole chunks, each decoded once.
+
+    Raises:
+        EpisodeError: where they are damaged.
+    """
+    chunk = array.chunks[0] if array.chunks else 1
+    rows = -(-BLOCK_ROWS // chunk) * chunk
+    for start in range(0, len(array), rows):
+        with damaged(what):
+            block = np.asarray(array[start : start + rows])
+        yield block
 
 
 def words(camel: str) -> str:

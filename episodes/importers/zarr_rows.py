@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from episodes.importers.source import damaged
-
-BLOCK_ROWS = 64
-"""Least number of rows to read at once: with one image a chunk, many chunks are decoded together."""
+from episodes.importers.source import BLOCK_ROWS, damaged
 
 
 class Rows:
@@ -36,8 +33,8 @@ class Rows:
                 return index * self._chunk, min((index + 1) * self._chunk, self.shape[0]) - 1
         return None
 
-    def pieces(self, start: int, stop: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """The rows from `start` up to `stop` in pieces: where each lies relative to `start`, and its values.
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """The rows from `start` up to `stop`, in order and in pieces.
 
         The last block that was decoded is kept, because the next episode mostly begins in it.
 
@@ -51,7 +48,7 @@ class Rows:
                 with damaged(self.name):
                     self._held = (block, np.asarray(self._array[offset : offset + self._block]))
             first, last = max(start, offset), min(stop, offset + self._block)
-            yield slice(first - start, last - start), self._held[1][first - offset : last - offset]
+            yield self._held[1][first - offset : last - offset]
 
     def peak(self) -> float:
         """The largest value of the first block of rows that is there and not all zero; 0 if there is none.
