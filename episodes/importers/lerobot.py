@@ -47,15 +47,12 @@ from episodes.importers.lerobot_info import Feature, read_info, read_tasks
 from episodes.importers.lerobot_layout import Entry, read_layout
 from episodes.importers.lerobot_rows import EPISODE, Rows, table
 from episodes.importers.lerobot_videos import CameraVideos, embedded_images
-from episodes.importers.source import checked, choose_cameras, listed, numbers, reading, safe_name
+from episodes.importers.source import LATEST, checked, choose_cameras, listed, numbers, reading, safe_name
 
 PER_FRAME = ("next.reward", "next.success", "next.done", "next.truncated", "complementary_info.is_intervention")
 """Columns with one number a frame that an episode is made of where they are there."""
 
 BOOKKEEPING = ("timestamp", "frame_index", EPISODE, "index", "task_index")
-
-LATEST = 2**63 / 1e9
-"""Beyond this time [s] an int64 of nanoseconds ends."""
 
 
 class LeRobot:

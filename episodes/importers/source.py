@@ -39,6 +39,9 @@ DAMAGE = (
 `damaged`, so that a mistake of ours is not told as damage."""
 
 
+LATEST = 2**63 / 1e9
+"""Beyond this time [s] an int64 of nanoseconds ends."""
+
 BLOCK_ROWS = 64
 """Least number of images to read at once: where a chunk is one, many are decoded together."""
 
@@ -161,5 +164,13 @@ def numbers(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def stamps(count: int, rate: float | None) -> np.ndarray | None:
-    """Shape (count,), int64 [ns]: times from the episode's start at a known rate [Hz], None where it is unknown."""
-    return None if rate is None else np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64)
+    """Shape (count,), int64 [ns]: times from the episode's start at a known rate [Hz], None where it is unknown.
+
+    Raises:
+        EpisodeError: where the rate is so low that the last of them is beyond what 64 bits hold.
+    """
+    if rate is None:
+        return None
+    if count / rate >= LATEST:
+        raise EpisodeError(f"at {rate:g} Hz its {count} observations take longer than 64 bits of nanoseconds can say")
+    return np.rint(np.arange(count) * (1e9 / rate)).astype(np.int64)

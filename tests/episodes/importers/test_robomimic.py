@@ -263,3 +263,11 @@ def test_an_array_that_cannot_be_found_again_is_not_taken_for_absent(tmp_path, l
         file[f"data/demo_1/{name}"] = h5py.SoftLink("/nowhere")
     file = load(path)
     assert list(file.episodes) == ["demo_0"] and "cannot be read" in file.left_out["demo_1"]
+
+
+@pytest.mark.parametrize("rate", [1e-10, 1e-300])
+def test_a_rate_whose_times_do_not_fit_is_told(tmp_path, load, rate):
+    environment = {**ROBOSUITE, "env_kwargs": {"control_freq": rate}}
+    path = write(tmp_path / "a.hdf5", demo(), env=environment)
+    with pytest.raises(InputError, match=f"at {rate:g} Hz its 5 observations take longer"):
+        load(path)
