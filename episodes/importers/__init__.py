@@ -54,6 +54,8 @@ def detect(path: Path) -> type[FileImporter]:
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
         return _detect_folder(path)
+    if not path.is_file():  # Reading a pipe would wait for ever.
+        raise InputError(f"{path}: neither a file nor a folder")
     with reading(path), path.open("rb") as file:
         head = file.read(8)
     if head.startswith(b"\x89HDF"):

@@ -1,5 +1,6 @@
 """Telling formats apart by their content, and files that are missing, damaged or something else."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -188,3 +189,9 @@ def test_a_name_that_is_not_utf8_is_only_a_name(tmp_path):
     with h5py.File(path, "r+") as file:
         del file["actions"]
     assert "HDF5 with m\\xe4rz, observations" in refused(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe: neither a file nor a folder"):
+        detect(tmp_path / "pipe")
