@@ -146,7 +146,9 @@ def bar_chart(
     return _svg(figure)
 
 
-def histogram_chart(title: str, x_label: str, values: Values, bins: int = 30, *, log: bool = False) -> str:
+def histogram_chart(
+    title: str, x_label: str, y_label: str, values: Values, bins: int = 30, *, log: bool = False
+) -> str:
     """How many of the values lie where; the median is marked. `log`: counts are on a logarithmic scale."""
     figure, axes = _empty(title, x_label)
     values = np.asarray(values, np.float64)
@@ -154,6 +156,7 @@ def histogram_chart(title: str, x_label: str, values: Values, bins: int = 30, *,
     room = 0.0 if high > low else 0.5 * max(abs(low), 1.0)
     axes.hist(values, np.linspace(low - room, high + room, bins + 1).tolist(), color=COLOURS[0], zorder=2, log=log)
     axes.axvline(float(np.median(values)), color=INK, linewidth=1.0, linestyle="--", zorder=3)
+    axes.set_ylabel(y_label, fontsize=8, color=INK)
     axes.grid(axis="x", visible=False)
     if not log:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -35,7 +35,8 @@ class Row:
     returns: list[str]
     near: str
     origin: str
-    faults: list[str]
+    faults: list[tuple[str, str]]
+    """What kind it is, and what was found."""
     pictures: list[str]
 
 
@@ -59,6 +60,7 @@ def write_page(inspection: Inspection, file: Path) -> None:
         rows=rows,
         unlisted=snapshot.episodes - len(rows),
         pictured=any(row.pictures for row in rows),
+        suspicious=len(inspection.suspicious),
         left_out=snapshot.left_out,
     )
     write_whole(file, html)
@@ -79,9 +81,9 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     facts.append(("rate", "unknown" if contract.rate is None else f"{contract.rate:g} Hz by the contract"))
     if pace:
         words = f"{pace.least * 1e3:.4g} to {pace.most * 1e3:.4g} ms, median {pace.median * 1e3:.4g} ms"
-        facts.append(("period", f"{words}; 9 of 10 steps lie within {pace.jitter:.2%} of it"))
+        facts.append(("period", f"{words}; 9 of 10 steps differ by at most {pace.jitter:.2%} of it"))
         if pace.lag:
-            facts.append(("action's lag", f"median {pace.lag[0] * 1e3:.3g} ms, 95 % below {pace.lag[1] * 1e3:.3g} ms"))
+            facts.append(("action's lag", _lag(*pace.lag)))
     for each in inspection.labelled:
         returns = spread(each.returns[np.isfinite(each.returns)])
         words = f"{each.covered} of {snapshot.episodes} episodes, return {returns}"
@@ -101,6 +103,13 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         words = f"{survey.map.support:.0%} of the observations have another episode near, within what is moved in 0.5 s"
         facts.append(("support", words if contract.rate else words.replace("0.5 s", "10 steps")))
     return facts
+
+
+def _lag(median: float, high: float) -> str:
+    """How long after their observation actions are stamped, in words; of two quantiles [s]."""
+    if median == high == 0:
+        return "none: actions have the stamp of their observation"
+    return f"median {median * 1e3:.3g} ms, 95% at most {high * 1e3:.3g} ms"
 
 
 def _checks(inspection: Inspection) -> Iterator[dict[str, str]]:
@@ -131,11 +140,12 @@ def _charts(inspection: Inspection) -> Iterator[str]:
     survey = inspection.survey
     if not len(survey.lengths):
         return
-    yield histogram_chart("Length of episodes", "steps", survey.lengths)
+    yield histogram_chart("Length of episodes", "steps", "episodes", survey.lengths)
     for each in inspection.labelled:
-        yield histogram_chart(f"Return of episodes, {each.name}", "return", each.returns[np.isfinite(each.returns)])
+        known = each.returns[np.isfinite(each.returns)]
+        yield histogram_chart(f"Return of episodes, {each.name}", "return", "episodes", known)
     if len(steps := survey.timing.steps) and not _counted(inspection):
-        yield histogram_chart("Time between observations, on a logarithmic scale", "ms", steps * 1e3, log=True)
+        yield histogram_chart("Time between observations", "ms", "steps, logarithmic", steps * 1e3, log=True)
     at_limit = {name: share for name, share in survey.limits.saturation.items() if share > 0}
     shares = sorted(at_limit.items(), key=lambda item: -item[1])[:ENTRIES]
     if shares:
@@ -208,7 +218,7 @@ def _rows(inspection: Inspection) -> Iterator[Row]:
             returns=[_number(each.returns[episode]) for each in inspection.labelled],
             near="" if near is None or np.isnan(near[episode]) else f"{near[episode]:.0%}",
             origin=snapshot.metadata[episode]["origin"],
-            faults=[f"{KINDS[found.kind]}: {found.words}" for found in suspicious.get(episode, [])],
+            faults=[(KINDS[found.kind], found.words) for found in suspicious.get(episode, [])],
             pictures=[_middle(inspection, camera, episode, 72) for camera in cameras] if place < PICTURED else [],
         )
 

@@ -155,8 +155,10 @@ class Timing:
         if len(lost):
             frames = int(np.rint(steps[lost] / period - 1).sum())
             longest = lost[steps[lost].argmax()]
-            words = f"about {frames} frames are missing in {len(lost)} places"
-            self._say("gap", rows, f"{words}, the longest {steps[longest] * 1e-9:.3g} s after step {longest}")
+            words = f"about {frames} {'frame is' if frames == 1 else 'frames are'} missing"
+            words += f" in {len(lost)} places" if len(lost) > 1 else ""
+            gap = "the longest gap is" if len(lost) > 1 else "the gap is"
+            self._say("gap", rows, f"{words}: {gap} {steps[longest] * 1e-9:.3g} s, after step {longest}")
 
     def _judge_order(self, rows: Rows, period: float) -> None:
         """Actions belong between their observation and the next one."""

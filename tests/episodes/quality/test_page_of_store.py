@@ -64,8 +64,19 @@ def test_suspicious_episodes_come_first_and_every_one_is_there(faulty, tmp_path)
     numbers = [int(row.split("<td>")[1].split("<")[0]) for row in rows]
     assert set(numbers[:2]) == {2, 4} and numbers[2:] == [0, 1, 3, 5, 6]
     assert ['class="faulty"' in row for row in rows] == [True] * 2 + [False] * 5
+    # A kind of fault is named once, however many there are of it.
+    assert rows[numbers.index(4)].count("A camera shows what another one should.") == 1
+    assert "front shows what wrist usually does;<br>wrist shows what front usually does." in rows[numbers.index(4)]
     # A picture per camera in every row.
     assert all(row.count("<img") == 2 for row in rows)
+
+
+def test_a_clean_store_has_no_column_for_what_is_suspicious(tmp_path):
+    store = Store.create(tmp_path / "store", ARM)
+    store.append(clean_log(1, 4, cameras=True))
+    shown = written(inspect_store(store.path, pictures=True), tmp_path)
+    assert "None is suspicious." in shown.shown["p"]
+    assert "what is suspicious" not in (tmp_path / "page.html").read_text()
 
 
 def test_of_many_episodes_those_without_a_fault_are_left_out_first(faulty, tmp_path, monkeypatch):
