@@ -77,6 +77,14 @@ class Outgoing:
     def steps(self) -> int:
         return int((self._lengths - self._cut)[self.indices].sum())
 
+    @cached_property
+    def largest_action(self) -> float:
+        """How far from 0 the store's actions go, in whichever entry."""
+        blocks = (
+            self.snapshot.column("action", start, start + BLOCK) for start in range(0, self.snapshot.steps, BLOCK)
+        )
+        return max(float(np.abs(block).max(initial=0)) for block in blocks)
+
     def __iter__(self) -> Iterator[tuple[Episode, np.ndarray]]:
         ends = ends_of_task(self.snapshot, self.labels)
         for index in self.indices.tolist():

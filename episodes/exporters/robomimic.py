@@ -6,7 +6,8 @@ Rules:
   `rewards` where there are some, and `next_obs/` where the observation after the last action is known.
 - State entries that follow each other under one name, `NAME.x NAME.y NAME.z` or `NAME.0 NAME.1 ...`, are one key `NAME`
   of `obs/`; every other entry is a key of its own. Cameras are `NAME_image`, uint8, (T, H, W, 3), RGB, top row first.
-- Actions are in the store's units. robomimic expects -1 to 1: let it scale others (`action_config`, `min_max`).
+- Actions are in the store's units. robomimic expects -1 to 1, and scales others since its 0.5, where told to
+  (`action_config`, `min_max`).
 - `dones` is 1 at the steps that end the task, and nowhere in an episode that was truncated.
 - The environment has the contract's name, is of the kind that gets no treatment of its own, and has no settings,
   because a store knows none.
@@ -52,8 +53,17 @@ class Robomimic:
         self._keys = state_keys(self._contract)
         self.left_behind = (
             *outgoing.left_behind(),
+            *self._unscaled(outgoing.largest_action),
             "the simulator's settings: a store has none, so robomimic can learn from the file, and not roll out",
         )
+
+    @staticmethod
+    def _unscaled(largest: float) -> Iterator[str]:
+        if largest > 1:
+            yield (
+                f"the scale of actions, which go up to {largest:.4g}: robomimic's own are from -1 to 1, and only its "
+                "version 0.5 and later can be told to scale (action_config, min_max)"
+            )
 
     @contextmanager
     def writing(self, out: Path) -> Iterator[Callable[[Episode, np.ndarray], None]]:

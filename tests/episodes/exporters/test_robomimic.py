@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -148,3 +149,14 @@ def test_a_damaged_export_is_never_a_traceback(exported, tmp_path):
         else:
             outcomes += ["left out" if isinstance(item, EpisodeError) else "imported" for item in found]
     assert {"refused", "imported"} <= set(outcomes)
+
+
+@pytest.mark.parametrize(("largest", "said"), [(1.0, False), (1.25, True)])
+def test_actions_beyond_what_robomimic_takes_are_told_before(tmp_path, largest, said):
+    episode = make_episode(0, 4, contract=SEEING)
+    action = np.clip(episode.action, -1, 1)
+    action[2] = -largest
+    stored(tmp_path / "store", SEEING, [replace(episode, action=action)])
+    told = []
+    export_store(tmp_path / "store", tmp_path / "out.hdf5", "robomimic", tell=told.append)
+    assert any("actions, which go up to 1.25" in line for line in told) == said
