@@ -45,12 +45,13 @@ class LagrangianIQL(IQL):
     name: ClassVar[str] = "iql_lagrangian"
     needs_costs: ClassVar[bool] = True
     learns_online: ClassVar[bool] = False
-    config: LagrangianIQLConfig
 
     def __init__(
         self, config: LagrangianIQLConfig, preparation: Preparation, seed: int, decay_steps: int | None = None
     ):
         super().__init__(config, preparation, seed, decay_steps)
+        self.constraint = config
+        """The same, for what IQL is not told."""
         observation, action = preparation.observation_size, preparation.action_size
         self.cost_critic = EnsembleMLP([observation + action, *config.hidden, 1], 2, self.generator)
         self.cost_target = copy.deepcopy(self.cost_critic).requires_grad_(False)
@@ -91,8 +92,8 @@ class LagrangianIQL(IQL):
         """lambda <- clip(lambda + rate (E[max Q_c,target(s, pi(s))] - limit), 0, most)."""
         with torch.no_grad():
             expected = self.larger_cost(batch.observation, self.actor.mean(batch.observation).clamp(-1, 1)).mean()
-            moved = self.multiplier.value + self.config.multiplier_rate * (expected - self.config.cost_limit)
-            self.multiplier.value.copy_(moved.clamp(0, self.config.most_multiplier))
+            moved = self.multiplier.value + self.constraint.multiplier_rate * (expected - self.constraint.cost_limit)
+            self.multiplier.value.copy_(moved.clamp(0, self.constraint.most_multiplier))
         return {"expected_cost": expected, "multiplier": self.multiplier.value.clone()}
 
     def improve(self, batch: Prepared, target_q: Tensor) -> Info:
