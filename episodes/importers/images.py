@@ -13,6 +13,9 @@ import numpy as np
 from episodes.contract import Camera
 from episodes.episode import EpisodeError
 
+MOST_PIXELS = 2**26
+"""No camera has more: only a damaged file says so."""
+
 IN_MEMORY = 64 * 2**20
 """An episode's images of one camera that take more lie in a file: a robot has a few cameras and may run for an hour."""
 
@@ -22,7 +25,9 @@ LARGE_FILES = Path(os.environ.get("TMPDIR") or "/var/tmp")  # noqa: S108 - such 
 
 def is_video(shape: Sequence[int], dtype: np.dtype) -> bool:
     """Whether an array is images in the order (T, H, W, RGB), of a kind that `to_uint8` takes."""
-    return len(shape) == 4 and shape[3] == 3 and min(shape[1:3]) > 0 and (dtype == np.uint8 or dtype.kind == "f")
+    if len(shape) != 4 or shape[3] != 3 or not 0 < shape[1] * shape[2] <= MOST_PIXELS:
+        return False
+    return dtype == np.uint8 or dtype.kind == "f"
 
 
 def camera(name: str, shape: Sequence[int], image_size: tuple[int, int] | None) -> Camera:

@@ -43,7 +43,10 @@ LATEST = 2**63 / 1e9
 """Beyond this time [s] an int64 of nanoseconds ends."""
 
 BLOCK_ROWS = 64
-"""Least number of images to read at once: where a chunk is one, many are decoded together."""
+"""Images to read at once, or as many as are in a chunk: where a chunk is one, many are decoded together."""
+
+BLOCK_BYTES = 64 * 2**20
+"""Where images are large, fewer are read at once."""
 
 
 class Importer(Protocol):
@@ -120,7 +123,8 @@ def blocks(array: h5py.Dataset, what: str) -> Iterator[np.ndarray]:
         EpisodeError: where they are damaged.
     """
     chunk = array.chunks[0] if array.chunks else 1
-    rows = -(-BLOCK_ROWS // chunk) * chunk
+    wanted = min(BLOCK_ROWS, BLOCK_BYTES // max(array.nbytes // max(len(array), 1), 1))
+    rows = max(-(-wanted // chunk), 1) * chunk
     for start in range(0, len(array), rows):
         with damaged(what):
             block = np.asarray(array[start : start + rows])

@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 
@@ -55,3 +56,15 @@ def test_no_room_for_pictures_is_told(tmp_path, load, monkeypatch):
     left_out = load(write(tmp_path / "a", V2)).left_out
     assert len(left_out) == 3
     assert all("no room for 0.0 GB of pictures" in why and "--image-size" in why for why in left_out.values())
+
+
+def test_pictures_larger_than_any_camera_s_are_no_pictures(tmp_path, load):
+    path = robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        for name in ("obs", "next_obs"):
+            for demo in ("demo_0", "demo_1", "demo_2"):
+                del file[f"data/{demo}/{name}/front_image"]
+                shape, chunks = (4, 60_000, 60_000, 3), (1, 1000, 1000, 3)  # 43 GB that take no room in the file
+                file.create_dataset(f"data/{demo}/{name}/front_image", shape=shape, dtype="u1", chunks=chunks)
+    found = load(path)
+    assert len(found.episodes) == 3 and not found.contract.cameras and "obs/front_image" in found.importer.ignored
