@@ -160,6 +160,8 @@ def test_what_a_person_does_is_recorded_without_anybody_of_ours(other_domain: in
     try:
         nodes.start_set("record", bags=str(tmp_path / "bags"))
         probe.listen("recorder/recorded", "std_msgs/msg/String", latched=True)
+        # Services are there before their node is active.
+        probe.wait("it is active", lambda: "not active" not in probe.call("recorder/start").message)
         refused = probe.call("recorder/start")
         assert not refused.success
         assert refused.message.startswith("nothing has come on cartesian_pose_broadcaster/pose, joint_states, ")
