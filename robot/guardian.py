@@ -21,6 +21,8 @@ from robot.surroundings import Lookout, Surroundings
 
 CLOCK_TOLERANCE = 1_000_000
 """By so much may `now` go back [ns]; more, and somebody set the clock."""
+NO_ACTOR = "no step of an actor was heard"
+"""Why it cannot be enabled before there is one."""
 LOCK_STEP_SILENCE = 5_000_000_000
 """Shortest silence that is one in lock-step [ns]: simulated time stands still while somebody computes."""
 
@@ -231,7 +233,7 @@ class Guardian:
 
     def _absence(self, steady: int) -> str:
         if self._heard is None:
-            return "no step of an actor was heard"
+            return NO_ACTOR
         silence = 0 if self._lock_step and not self.enabled else steady - self._heard
         return f"no step of the actor for {silence / 1e6:.0f} ms" if silence > self._silence else ""
 

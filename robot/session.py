@@ -20,6 +20,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from episodes.errors import InputError
+from robot.guardian import NO_ACTOR
 from robot.nodes.shell import LATCHED, REPORTS, STATES
 from robot.reports import (
     EPISODE_TOPIC,
@@ -201,7 +202,14 @@ class Session:
             time.sleep(0.05)
         # Whatever becomes of the answer: it may have been granted.
         self._enabled = True
-        self._insist(lambda: self.call("guardian/enable", SetBool.Request(data=True)))
+        while True:
+            try:
+                self._insist(lambda: self.call("guardian/enable", SetBool.Request(data=True)))
+                return
+            except InputError as error:
+                # On a busy machine an actor is there a while before its first step is.
+                if NO_ACTOR not in str(error) or time.monotonic() > deadline:
+                    raise
 
     def disable(self) -> None:
         """Take back what `enable` has allowed."""
