@@ -31,6 +31,7 @@ from sim.collect import collect
 from sim.gaps import Gap
 from sim.operators import RandomOperator
 from sim.rollout import rollout
+from tests.finetune.killing import Killed, until
 
 MODEL = {"members": 2, "elites": 1, "hidden": [8], "epochs": 2}
 UNI_O4 = {"algorithm": "uni_o4", "members": 2, "starts": 8, "rollout_steps": 3, "hidden": [16, 16], "dynamics": MODEL}
@@ -40,22 +41,6 @@ KINDS = {
     "chunks": {"algorithm": "iql", "chunk": 3, "reward_bias": -1.0},
     "uni_o4": UNI_O4,
 }
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    """A progress wrapper that dies after this many."""
-
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
 
 
 def configured(**settings: Any):

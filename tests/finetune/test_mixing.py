@@ -36,23 +36,10 @@ from sim.linear_quadratic import LinearQuadraticSettings, LinearQuadraticTask
 from sim.operators import RandomOperator, make_operator
 from sim.rollout import rollout
 from sim.task import make_task
+from tests.finetune.killing import Killed, until
 
 TASK, REAL = "linear-quadratic:horizon=12", "gain=0.5"
 """The real cart does half of what it is told."""
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
 
 
 @pytest.fixture(scope="module")

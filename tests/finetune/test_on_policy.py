@@ -29,26 +29,11 @@ from policies.ppo import OnPolicy
 from policies.uni_o4 import UniO4
 from sim.base import Task
 from sim.rollout import rollout
+from tests.finetune.killing import Killed, until
 
 MODEL = {"members": 2, "elites": 1, "hidden": [8], "epochs": 2}
 OFFLINE = {"members": 2, "starts": 8, "rollout_steps": 3, "hidden": [16, 16], "dynamics": MODEL, "reward_bias": -1.0}
 ONLINE = {"batch_steps": 20, "minibatch": 8, "epochs": 2}
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    """A progress wrapper that dies after this many episodes."""
-
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
 
 
 @pytest.fixture

@@ -28,22 +28,7 @@ from finetune.run import Run
 from policies.checkpoint import actor_hash, load_checkpoint
 from policies.iql import IQL
 from rewards.labeller import EpisodeLabeller, Labeller
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    """A progress wrapper that dies after this many episodes."""
-
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
+from tests.finetune.killing import Killed, until
 
 
 def online(**settings) -> OnlineConfig:

@@ -14,24 +14,9 @@ from finetune.report import write_report
 from finetune.run import Run
 from policies.checkpoint import load_checkpoint
 from policies.famo2o import FamO2O
+from tests.finetune.killing import Killed, until
 
 SMALL = {"critics": 2, "updates_per_actor_update": 2}
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    """A progress wrapper that dies after this many episodes."""
-
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
 
 
 def configured(algorithm: str, **settings: Any) -> OnlineConfig:

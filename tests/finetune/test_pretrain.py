@@ -23,24 +23,9 @@ from finetune.pretrain import choose_device, pretrain, resume
 from finetune.run import Run
 from policies.checkpoint import load_checkpoint
 from policies.iql import IQL
+from tests.finetune.killing import Killed, until
 
 TINY = Contract("tiny", (StateEntry("x"),), (ActionEntry("a"),))
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    """A progress wrapper that dies after this many rounds."""
-
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
 
 
 def logged(run: Path) -> int:

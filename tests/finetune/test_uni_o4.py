@@ -28,28 +28,13 @@ from policies.uni_o4 import UniO4
 from sim.collect import collect
 from sim.operators import make_operator
 from sim.task import make_task
+from tests.finetune.killing import Killed, until
 
 QUICK = {"members": 2, "starts": 8, "rollout_steps": 3, "gate_every": 4, "hidden": [16, 16]}
 TASK = "linear-quadratic:horizon=30"
 STEPS, BORDER = 900, 540
 """Updates of the run on it, and those of the first phase."""
 MODEL = {"members": 2, "elites": 1, "hidden": [16], "epochs": 2}
-
-
-class Killed(Exception):
-    pass
-
-
-def until(count: int):
-    """A progress wrapper that dies after this many updates."""
-
-    def progress(items):
-        for number, item in enumerate(items):
-            if number == count:
-                raise Killed
-            yield item
-
-    return progress
 
 
 def quick(**settings: Any) -> TrainConfig:
