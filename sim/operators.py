@@ -1,6 +1,7 @@
 """Who acts in a simulated task: at random, or a script that does it as well as it is told to: Lift, putting the lifted
 cube back, the point robot."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,26 +48,17 @@ class RandomOperator:
         return self._rng.uniform(self._low, self._high).astype(np.float32)
 
 
-class ScriptedLift:
-    """Lifts the cube: over it, down, close, up; again from the start where the cube is lost.
+class _Hand(ABC):
+    """A script for a hand and a cube: sees only the state, by the contract's names.
 
-    It sees only the state, by the contract's names. Below a quality of 1 it makes the mistakes of a tired person, and
-    what comes of them is up to the physics: it reaches beside the cube, closes too early, hesitates, and trembles. How
-    far each goes in an episode is drawn from the episode's seed.
+    Below a quality of 1 it makes the mistakes of a tired person, and what comes of them is up to the physics. How far
+    each goes in an episode is drawn from the episode's seed.
     """
 
     source = Source.SCRIPTED
 
-    OVER = 0.08
-    """Height above the cube at which it comes in [m]."""
-    REACHED = 0.012
-    """Distance from a waypoint that counts as there [m]."""
-    CLOSING = 0.5
-    """Time that the fingers are given to close [s]."""
-
     def __init__(self, task: Task, quality: float = 1.0):
         check_quality(quality)
-        self._contract = task.contract
         _need_lift(task.contract, task.name)
         self.quality = float(quality)
         self._low, self._high = task.contract.action_low, task.contract.action_high
@@ -76,39 +68,74 @@ class ScriptedLift:
         self._rate = float(task.contract.rate or 20.0)
         self.reset(0)
 
+    @abstractmethod
     def reset(self, seed: int) -> None:
-        self._rng = rng = np.random.default_rng([seed, 3])
-        # Small mistakes are forgiven by the fingers' width: this curve makes success fall about evenly with quality.
+        """Begin an episode; begins with `_begin`."""
+
+    def _begin(self, rng: np.random.Generator, pauses: float) -> float:
+        """Draw from this generator, with so many pauses per second at the most; returns how far mistakes go, 0 to 1.25.
+
+        Small mistakes are forgiven by the fingers' width: this curve makes success fall about evenly with quality.
+        """
         lapse = 1.25 * (1.0 - self.quality) ** 0.6
+        self._rng, self._pause, self._pause_rate = rng, 0, pauses * lapse
+        # Standard deviation of the tremor [m]: white noise, of the same density at any rate.
+        self._tremor = 0.012 * lapse * np.sqrt(self._rate / 10)
+        return lapse
+
+    def _hesitates(self) -> bool:
+        """Whether nothing is done in this step."""
+        if self._pause == 0 and self._rng.random() < self._pause_rate / self._rate:
+            self._pause = int(self._rng.uniform(0.3, 1.0) * self._rate)
+        if self._pause == 0:
+            return False
+        self._pause -= 1
+        return True
+
+    def _trembling(self, target: np.ndarray) -> np.ndarray:
+        return target + self._rng.normal(0.0, self._tremor, 3)
+
+    def _moved(self, eef: np.ndarray, target: np.ndarray, grip: float) -> np.ndarray:
+        """The action that brings the hand from where it is to a target [m], the fingers at -1 (open) to 1 (closed)."""
+        action = np.zeros(len(self._low))
+        # The controller covers about half of what is asked for in a step, so that asking for double arrives sooner.
+        action[:3] = 2.0 * (target - eef)
+        action[-1] = grip
+        return np.clip(action, self._low, self._high).astype(np.float32)
+
+
+class ScriptedLift(_Hand):
+    """Lifts the cube: over it, down, close, up; again from the start where the cube is lost.
+
+    Its mistakes: it reaches beside the cube, closes too early, hesitates, and trembles.
+    """
+
+    OVER = 0.08
+    """Height above the cube at which it comes in [m]."""
+    REACHED = 0.012
+    """Distance from a waypoint that counts as there [m]."""
+    CLOSING = 0.5
+    """Time that the fingers are given to close [s]."""
+
+    def reset(self, seed: int) -> None:
+        rng = np.random.default_rng([seed, 3])
+        lapse = self._begin(rng, pauses=0.5)
         # Beside the cube, in a random direction: past about 4 cm the fingers no longer straddle it.
         angle = rng.uniform(0, 2 * np.pi)
         aside = abs(rng.normal(0.0, 0.036 * lapse))
         self._offset = np.array([aside * np.cos(angle), aside * np.sin(angle), 0.0])
         # Closing this far above the cube's middle [m].
         self._early = max(0.0, rng.normal(0.0, 0.035 * lapse))
-        # Pauses per second, and standard deviation of the tremor [m]: white noise, of the same density at any rate.
-        self._pause_rate = 0.5 * lapse
-        self._tremor = 0.012 * lapse * np.sqrt(self._rate / 10)
-        self._pause = 0
         self._phase = "over"
         self._closed = 0
 
     def act(self, observation: Observation) -> np.ndarray:
         state = observation["state"].astype(np.float64)
         eef, cube = state[self._eef], state[self._cube]
-        action = np.zeros(len(self._low))
-        if self._pause == 0 and self._rng.random() < self._pause_rate / self._rate:
-            self._pause = int(self._rng.uniform(0.3, 1.0) * self._rate)
-        if self._pause:
-            self._pause -= 1
-            target, grip = eef, 1.0 if self._phase in ("close", "up") else -1.0
-        else:
-            target, grip = self._plan(eef, cube + self._offset)
-            target = target + self._rng.normal(0.0, self._tremor, 3)
-        # The controller covers about half of what is asked for in a step, so that asking for double arrives sooner.
-        action[:3] = 2.0 * (target - eef)
-        action[-1] = grip
-        return np.clip(action, self._low, self._high).astype(np.float32)
+        if self._hesitates():
+            return self._moved(eef, eef, 1.0 if self._phase in ("close", "up") else -1.0)
+        target, grip = self._plan(eef, cube + self._offset)
+        return self._moved(eef, self._trembling(target), grip)
 
     def _plan(self, eef: np.ndarray, cube: np.ndarray) -> tuple[np.ndarray, float]:
         """Where to go, and what the fingers do there: -1 open, 1 closed."""
@@ -133,14 +160,11 @@ class ScriptedLift:
         return eef + np.array([0.0, 0.0, 0.1]), 1.0
 
 
-class ScriptedPutBack:
+class ScriptedPutBack(_Hand):
     """Puts the lifted cube back into the middle of the table: over it, down, open, up; fetches it where it got lost.
 
-    As `ScriptedLift`, it sees only the state, and below a quality of 1 makes a tired person's mistakes: it puts the
-    cube down beside where it should, lets go too early, hesitates, and trembles.
+    Its mistakes: it puts the cube down beside where it should, lets go too early, hesitates, and trembles.
     """
-
-    source = Source.SCRIPTED
 
     TABLE = 0.8
     """Height of the table top [m]."""
@@ -156,45 +180,29 @@ class ScriptedPutBack:
     def __init__(self, task: Task, quality: float = 1.0):
         # What goes wrong with fetching is another's mistake.
         self._fetch = ScriptedLift(task)
-        check_quality(quality)
-        self.quality = float(quality)
-        self._low, self._high = task.contract.action_low, task.contract.action_high
-        names = task.contract.state_names
-        self._eef = [names.index(f"eef_{axis}") for axis in "xyz"]
-        self._cube = [names.index(f"cube_{axis}") for axis in "xyz"]
-        self._rate = float(task.contract.rate or 20.0)
-        self.reset(0)
+        super().__init__(task, quality)
 
     def reset(self, seed: int) -> None:
-        self._rng = rng = np.random.default_rng([seed, 9])
+        rng = np.random.default_rng([seed, 9])
         self._seed = seed
-        lapse = 1.25 * (1.0 - self.quality) ** 0.6
+        lapse = self._begin(rng, pauses=0.8)
         self._offset = rng.normal(0.0, 0.02 * lapse, 2)
         # Height above the table from which the cube falls [m].
         self._early = max(0.0, rng.normal(0.0, 0.03 * lapse))
-        self._pause_rate = 0.8 * lapse
-        self._tremor = 0.012 * lapse * np.sqrt(self._rate / 10)
-        self._pause = self._opened = 0
+        self._opened = 0
         self._phase = "over"
 
     def act(self, observation: Observation) -> np.ndarray:
         state = observation["state"].astype(np.float64)
         eef, cube = state[self._eef], state[self._cube]
-        if self._pause == 0 and self._rng.random() < self._pause_rate / self._rate:
-            self._pause = int(self._rng.uniform(0.3, 1.0) * self._rate)
-        grip = -1.0 if self._phase in ("open", "up") else 1.0
-        if self._pause:
-            self._pause -= 1
-            target = eef
-        elif (step := self._plan(eef, cube)) is None:
-            return self._fetch.act(observation)
-        else:
-            target = step + self._rng.normal(0.0, self._tremor, 3)
-            grip = -1.0 if self._phase in ("open", "up") else 1.0
-        action = np.zeros(len(self._low))
-        action[:3] = 2.0 * (target - eef)
-        action[-1] = grip
-        return np.clip(action, self._low, self._high).astype(np.float32)
+        if self._hesitates():
+            return self._moved(eef, eef, self._grip)
+        target = self._plan(eef, cube)
+        return self._fetch.act(observation) if target is None else self._moved(eef, self._trembling(target), self._grip)
+
+    @property
+    def _grip(self) -> float:
+        return -1.0 if self._phase in ("open", "up") else 1.0
 
     def _plan(self, eef: np.ndarray, cube: np.ndarray) -> np.ndarray | None:
         """Where the hand shall go; None while it fetches the cube."""
