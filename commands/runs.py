@@ -246,6 +246,7 @@ def _finetune_reset_free(options: argparse.Namespace) -> Result:
         "asked": found.asked,
         "person_resets": len(found.asked),
         "changed_by_guardian": sum(episode.changed for episode in found.episodes),
+        "filter": _rulings(found.episodes),
     }
     told = []
     for way, backward in (("forward", False), ("backward", True)):
@@ -261,6 +262,7 @@ def _finetune_reset_free(options: argparse.Namespace) -> Result:
     return document, (
         f"{len(found.episodes)} episodes, {document['steps']} steps ({'; '.join(told)}); a person was asked "
         f"{len(found.asked)} times; the guardian changed {document['changed_by_guardian']} commands"
+        f"{_ruled(document['filter'])}"
     )
 
 

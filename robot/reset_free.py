@@ -64,7 +64,7 @@ def learn_reset_free(
             session.disable()
             told.episodes.append(episode)
             turns.ended(episode.success)
-            # What was stopped before its first step is nothing to learn from.
+            # What was stopped before its first action is nothing to learn from.
             learned[episode.backward] += episode.steps > 0
             if wait and not session.caught_up(learned[episode.backward], LEARNING, backward=episode.backward):
                 raise InputError(f"episode {episode.name} was not learned from within {LEARNING:g} s; see the learner")

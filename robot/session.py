@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import dropwhile
 from typing import Any, TypeVar
 
 import rclpy
@@ -62,7 +63,7 @@ class RobotEpisode:
     success: bool | None
     """None where nobody said."""
     steps: int
-    """Of the actor that the guardian answered with a command."""
+    """That a store has of it: of the actor, answered by the guardian, from the first one with an action on."""
     reward: float
     """Sum of the rewards that somebody told; 0 where nobody did."""
     best_reward: float
@@ -325,7 +326,7 @@ class Session:
         return RobotEpisode(
             name=name,
             success=succeeded,
-            steps=len(sent),
+            steps=len(list(dropwhile(lambda s: wanted[s.tick].action is None, sorted(sent, key=lambda s: s.tick)))),
             reward=sum(rewards),
             best_reward=max(rewards, default=0.0),
             changed=sum(wanted[s.tick].action not in (None, s.action) for s in sent),
@@ -466,7 +467,7 @@ def learn_on_robot(
     with Session(namespace, say) as session:
         if not session.caught_up(0, APPEARING):
             raise InputError("nobody learns, or the actor does not take what is learned: firsthand up finetune ...")
-        done = session.learned()
+        done = learned = session.learned()
         found = []
         for number in progress(range(done, episodes)):
             session.reset()
@@ -475,8 +476,8 @@ def learn_on_robot(
             evaluation = evaluate_every > 0 and number % (evaluate_every + evaluation_episodes) >= evaluate_every
             found.append(session.episode(timeout, evaluation=evaluation))
             session.disable()
-            if wait and not session.caught_up(number + 1, LEARNING):
-                raise InputError(
-                    f"episode {number + 1} was not learned from within {LEARNING:g} s; look at the learner"
-                )
+            # What was stopped before its first action is nothing to learn from.
+            learned += found[-1].steps > 0
+            if wait and not session.caught_up(learned, LEARNING):
+                raise InputError(f"episode {learned} was not learned from within {LEARNING:g} s; look at the learner")
         return found

@@ -115,9 +115,10 @@ def test_where_nothing_is_accepted_the_robot_is_held_and_the_episode_goes_on(jud
         for tick in stops:
             assert sent[tick].verdict == Verdict.HELD and steps[tick].proposed is not None
             np.testing.assert_allclose(sent[tick].action[:3], 0, atol=1e-9)
-        if all(step.ruling == "stop" for step in steps.values()):
+        if not episode.steps:
             continue
         recorded = imported(rig, episode.name)
+        assert recorded.steps == episode.steps
         ticks = recorded.observation_time[: recorded.steps].tolist()
         assert set(ticks) <= set(steps)
         assert np.diff(ticks).tolist() == [100_000_000] * (len(ticks) - 1), "no step is missing in between"
@@ -125,6 +126,15 @@ def test_where_nothing_is_accepted_the_robot_is_held_and_the_episode_goes_on(jud
         assert recorded.verdict is not None and recorded.action_proposed is not None
         assert (recorded.verdict[held] == Verdict.HELD).all()
         assert np.isfinite(recorded.action_proposed).all()
+
+
+def test_an_episode_that_is_stopped_from_its_beginning_is_none_to_learn_from(judging, acting) -> None:
+    """Nothing of the policy's is like the logs; whoever waits until it was learned from would wait for ever."""
+    rig, found = acting(judging(0.0))
+    for episode in found:
+        assert episode.steps == 0 and not episode.success and set(episode.rulings) == {"stop"}
+        ((_, refused),) = BagSource(rig.recorded(episode.name), rig.contract, place="sim").episodes()
+        assert "the actor wanted nothing in it" in str(refused)
 
 
 def test_without_the_filter_that_was_asked_for_nothing_moves(judging, runs: Path, domain: int, tmp_path: Path) -> None:
