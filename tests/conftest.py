@@ -9,6 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+# What several files of tests share has assertions, too.
+pytest.register_assert_rewrite("tests.command_line")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Examples are drawn anew on every run at home and are the same on every run in CI; a slow machine is no failure.

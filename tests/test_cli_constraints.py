@@ -2,25 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-import firsthand
+from tests.command_line import run
 
 torch.set_num_threads(1)
 
 WALL = "keep_out: {left: {box: {x: [-1, 0.0]}, near: 0.1}}\n"
 LABEL = ["label", "points", "--method", "constraints"]
-
-
-def run(*arguments: Any) -> int:
-    """The exit code of a command, in this process."""
-    try:
-        return firsthand.main([str(argument) for argument in arguments])
-    except SystemExit as exit:
-        return int(exit.code or 0)
 
 
 @pytest.fixture(scope="module")
