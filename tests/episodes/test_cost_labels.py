@@ -57,9 +57,9 @@ def test_the_rewards_of_another_label_set_go_along_with_where_they_came_from(sto
 
 
 def test_a_penalty_is_taken_from_the_reward_of_what_violates_and_from_no_other(store: Store):
-    store.append([walk(0, 1.5, 0.9, 3.0, 1.1, final=False)])
+    store.append([walk(0, 1.5, 1.0, 3.0, 1.1, final=False)])
     labels, _ = cost_labels(store.snapshot(), WALL, "costs", penalty=2.5)
-    # The last step's cost is not known.
+    # At the limit nothing is violated, and the last step's cost is not known.
     np.testing.assert_array_equal(labels.values["reward"], [0 - 2.5, 1, 2 - 2.5, 3 - 2.5, 4])
     assert labels.values["reward"].dtype == np.float32 and labels.provenance["penalty"] == 2.5
     assert "penalty" not in cost_labels(store.snapshot(), WALL, "costs")[0].provenance

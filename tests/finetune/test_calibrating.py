@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from episodes.constraints import Constraints, Limit
 from episodes.cost_labels import label_with_constraints
@@ -13,7 +14,7 @@ from episodes.store import Store
 from finetune.calibrating import calibrate_run, calibrated, filter_of, steps_of
 from finetune.pretrain import pretrain, resume
 from finetune.run import Run
-from policies.checkpoint import load_checkpoint
+from policies.checkpoint import load_checkpoint, save_checkpoint
 from policies.feasibility import Ruling
 from sim.operators import RandomOperator
 from tests.finetune.conftest import collected
@@ -62,9 +63,11 @@ def test_a_run_is_calibrated_on_what_it_held_out_and_the_filter_comes_back_as_it
     violating = [index for index in held_out if (steps_of(snapshot, cost, [index]).cost > 0).any()]
     assert found.violating_episodes == len(violating) and 0 < len(violating) < len(held_out)
     assert found.certified <= 0.5 and found.margin >= 0
-    assert found.safe_accepted is not None and 0 <= found.safe_accepted <= 1
     loaded = filter_of(run)
     assert loaded.calibration.margin == loaded.filter.margin == found.margin
+    quiet = steps_of(snapshot, cost, [index for index in held_out if index not in violating])
+    accepted = loaded.filter.q_h(quiet.state, quiet.action) <= -found.margin
+    assert found.safe_accepted == pytest.approx(accepted.mean())
     learned = [i for i in range(snapshot.episodes) if i not in held_out]
     model = load_checkpoint(run.last).algorithm
     _, fresh = calibrated(model, steps_of(snapshot, cost, learned), steps_of(snapshot, cost, held_out), 0.5, 5)
@@ -87,6 +90,27 @@ def test_what_it_promises_holds_of_the_episodes_it_was_calibrated_on(run):
             before = slice(max(first - 2, 0), first + 1)
             accepted += bool((judge.q_h(steps.state[before], steps.action[before]) <= -judge.margin).any())
     assert accepted == found.false_safe
+
+
+def test_the_filter_has_the_margin_that_was_calibrated(run):
+    """Critics that think well of everything by different amounts: only a margin tells what is accepted."""
+    snapshot = Store.open(run.path.parent / "store").snapshot()
+    cost = snapshot.labels("costs").values["cost"]
+    saved = load_checkpoint(run.last)
+    with torch.no_grad():
+        judging = dict(saved.algorithm.actor.feasibility.named_parameters())
+        for parameter in judging.values():
+            parameter.mul_(5)
+        [parameter for name, parameter in judging.items() if "bias" in name][-1].fill_(-30.0)
+    save_checkpoint(run.last, saved.algorithm, saved.contract)
+    found = calibrate_run(run, 0.4)
+    assert found.margin > 1
+    loaded = filter_of(run).filter
+    quiet = [i for i in run.config["data"]["held_out"] if not (steps_of(snapshot, cost, [i]).cost > 0).any()]
+    steps = steps_of(snapshot, cost, quiet)
+    q_h = loaded.q_h(steps.state, steps.action)
+    assert found.safe_accepted == pytest.approx((q_h <= -found.margin).mean())
+    assert (q_h <= 0).mean() > found.safe_accepted, "without the margin more would pass"
 
 
 def test_other_episodes_can_be_calibrated_on(costed, run, tmp_path, walk):

@@ -195,10 +195,18 @@ def test_weights_are_clipped_ratios_of_simulated_rows_and_1_elsewhere(gap) -> No
     simulated = torch.tensor([False, True, True, True, True])
     weighed, info = learner.weigh(batch, simulated)
     np.testing.assert_allclose(weighed.weight, [1, 1, 0.2, 1e-5, 1], rtol=1e-5)
-    assert weighed.gap[4].item() == LEAST_GAP
+    assert weighed.gap[0].item() == weighed.gap[4].item() == LEAST_GAP
     assert info["simulated_weight"].item() == pytest.approx((1 + 0.2 + 1e-5) / 3, rel=1e-5)
     assert info["simulated_weight_clipped"].item() == pytest.approx(2 / 3)
     assert info["dynamics_gap"].item() == pytest.approx(weighed.gap[1:4].mean().item(), rel=1e-5)
+
+
+def test_every_simulated_row_has_the_gap_of_its_own_next_states(gap) -> None:
+    """The only noise here is 0, so that the gap is minus the log ratio of the next state itself."""
+    learner = gap(next_state_noise=0.0)
+    learner.of_triple = Says(lambda x: -x[:, 2])
+    weighed, _ = learner.weigh(made([0] * 4, [0] * 4, [0.5, 2.0, 3.0, -1.0]), torch.tensor([True, False, True, True]))
+    np.testing.assert_allclose(weighed.gap, [0.5, LEAST_GAP, 3.0, LEAST_GAP], rtol=1e-5)
 
 
 def test_the_gap_is_the_mean_over_states_about_the_next_one_and_clipped(gap) -> None:

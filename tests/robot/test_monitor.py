@@ -1,6 +1,7 @@
 """What the monitor keeps and tells: bounded, with ages, and nothing as so that was only so once."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -160,6 +161,16 @@ def test_an_episode_is_told_from_its_beginning_to_its_success() -> None:
     assert (told.steps, told.changed) == (3, 2), "one that came late, and none from its end on"
     history.on_episode(EpisodeState("e-2", True, 30))
     assert [one.number for one in history.episodes] == [1, 2]
+
+
+def test_a_stop_that_the_filter_wants_is_a_step() -> None:
+    history = History()
+    history.on_episode(EpisodeState("e-1", True, 10, "lift"))
+    history.on_step(step(11))
+    history.on_step(replace(step(12, action=None), ruling="stop"))
+    history.on_step(step(13, action=None))
+    (told,) = history.episodes
+    assert told.document()["steps"] == 2
 
 
 def test_success_that_nobody_said_at_the_end_is_what_was_told_of_the_steps_even_late() -> None:

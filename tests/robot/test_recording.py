@@ -1,5 +1,6 @@
 """When an episode begins and ends, and when its recording is over."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,16 @@ def test_an_episode_has_as_many_actions_as_the_contract_allows() -> None:
     assert (state.stamp, state.terminated, state.success) == (NOW + 3, False, None)
     assert state.reason == "time limit"
     assert keeper.finished(step(NOW + 3), STEADY) is not None, "its last observation is there already"
+
+
+def test_stops_that_the_filter_wants_count_and_steps_that_want_nothing_do_not() -> None:
+    """A robot that is held still again and again has only so many steps, too."""
+    keeper = begun(max_steps=2)
+    stop = replace(step(NOW, action=None), ruling="stop")
+    for number, want in enumerate([stop, step(NOW, action=None), stop]):
+        assert keeper.on_step(replace(want, tick=NOW + number), NOW, STEADY) is None
+    state = keeper.on_step(replace(stop, tick=NOW + 3), NOW + 9, STEADY)
+    assert state is not None and (state.stamp, state.reason) == (NOW + 3, "time limit")
 
 
 def test_only_the_episodes_own_actions_count() -> None:

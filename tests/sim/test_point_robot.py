@@ -1,5 +1,7 @@
 """The point robot: starts that can be saved, costs that are told, a script that is as good as it is told to be."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,20 @@ def test_the_scripts_actions_follow_from_its_seed_and_keep_the_limits(task):
     rollout(task, two, 6)
     assert first.digest() == rollout(task, two, 5).digest()
     assert np.array_equal(first.action, [task.clip(action) for action in first.action])
+
+
+def test_holding_brakes_as_hard_as_it_may_and_comes_to_rest():
+    task = make_task("point-robot")
+    task.reset(seed=3)
+    task.step(np.array([0.4, -0.2], np.float32))
+    moving, _, *_ = task.step(np.array([0.4, -0.2], np.float32))
+    speeds = [np.abs(moving["state"][2:])]
+    for _ in range(4):
+        action = task.hold_action()
+        assert np.array_equal(action, task.clip(action))
+        speeds.append(np.abs(task.step(action)[0]["state"][2:]))
+    assert all((after <= before + 1e-7).all() for before, after in pairwise(speeds))
+    assert speeds[0].min() > 0.03 and speeds[-1].max() < 1e-6
 
 
 def test_it_is_seen_from_above():
