@@ -126,8 +126,9 @@ class Listener:
                 time.sleep(LOOK)
             return ""
         finally:
+            # By the thread that spins, which would otherwise find half a client, and end.
             for client in clients:
-                self._node.destroy_client(client)
+                self._executor.create_task(self._node.destroy_client, client)
 
     def begin(self, watch: Watch, views: Views) -> None:
         """From now on tell what is heard."""

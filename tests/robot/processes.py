@@ -135,7 +135,9 @@ class Probe:
 
     def silence(self, topic: str) -> None:
         """Publish there no more."""
-        self.node.destroy_publisher(self._publishers.pop(topic))
+        # By the thread that spins, which would otherwise find half a publisher, and end.
+        ended = self._executor.create_task(self.node.destroy_publisher, self._publishers.pop(topic))
+        self.wait(f"{topic} is let go", ended.done)
 
     def call(self, service: str, kind: str = "std_srvs/srv/Trigger", **fields: Any) -> Any:
         """Call a service and wait for its answer."""
