@@ -53,9 +53,11 @@ class StepOrder:
         last = self._last
         if last is not None:
             both = f"{_named(step)} after {_named(last)}"
-            # An episode may begin on what the actor has looked at before, and held still.
-            begins = step.tick == last.tick and last.action is None and step.episode != last.episode
-            if step.tick <= last.tick and not begins:
+            # An episode may begin on what the actor has looked at before, and held still; it may say that again, too.
+            begins = step.episode != last.episode
+            repeats = not step.episode and step.action is None
+            again = step.tick == last.tick and last.action is None and (begins or repeats)
+            if step.tick <= last.tick and not again:
                 return f"{both}: the actor's clock went back, or there are two actors"
             acting = step.action is not None and last.action is not None
             changed = bool(last.episode and step.episode) and last.episode != step.episode

@@ -21,7 +21,7 @@ LOOK_FOR_POLICY = 0.5
 OWNER_SILENCE = 2.0
 """The recorder says again and again that an episode is under way. After so long without that, it is over [s]."""
 IDLE = 0.5
-"""Longest time that inputs are waited for before one looks whether to end [s]."""
+"""Longest time without an input before one looks whether to end, and says again that nothing is wanted [s]."""
 
 
 class ActorNode(Shell):
@@ -58,6 +58,8 @@ class ActorNode(Shell):
         contract = self._contract = self.read_contract()
         self._last_tick = self._newest = 0
         self._wanted_nothing = True
+        self._stepped = 0.0
+        """When a step was made last, by a clock that nobody sets."""
         self._owner_heard = 0.0
         # Who waits for every message also waits longer for whoever is slow.
         self._owner_silence = 10 * OWNER_SILENCE if self.reliable else OWNER_SILENCE
@@ -227,6 +229,7 @@ class ActorNode(Shell):
             self.actor.abandon()
         step = self.actor.step(frame, now)
         self._last_tick, self._wanted_nothing = frame.tick, not step.acts
+        self._stepped = time.monotonic()
         return step
 
     def _due(self) -> int:
@@ -235,9 +238,10 @@ class ActorNode(Shell):
         if complete >= self._last_tick + self._period // 2:
             return complete
         if self.reliable:
-            # In lock-step nothing comes before there is an answer: an episode begins on what was looked at before.
-            again = complete == self._last_tick and self.actor.running and self._wanted_nothing
-            return complete if again else 0
+            # In lock-step nothing comes before there is an answer: an episode begins on what was looked at before, and
+            # between episodes somebody who has only just come waits for a step, too.
+            due = self.actor.running or time.monotonic() - self._stepped >= IDLE
+            return complete if complete == self._last_tick and self._wanted_nothing and due else 0
         overdue = newest >= self._last_tick + self._period // 2 and self.now() >= newest + self._period // 2
         return newest if self._last_tick and overdue else 0
 

@@ -214,6 +214,19 @@ def change(rig: Rig, node: str, number: int) -> None:
     assert rig.probe.call(f"{node}/change_state", "lifecycle_msgs/srv/ChangeState", transition=transition).success
 
 
+def test_a_guardian_that_comes_late_hears_of_an_actor_at_rest(lock_step: Rig, evaluated: list[RobotEpisode]) -> None:
+    """Nothing new is to be seen in lock-step, and so the actor says again what it has said when nobody was there."""
+    lock_step.insist("recorder/reset")
+    for number in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
+        change(lock_step, "guardian", number)
+    lock_step.enable()
+    lock_step.probe.forget()
+    lock_step.probe.wait("it is said on and on", lambda: len(lock_step.steps) >= 3)
+    assert len({step.tick for step in lock_step.steps}) == 1
+    assert not lock_step.reason
+    lock_step.probe.call("guardian/enable", "std_srvs/srv/SetBool", data=False)
+
+
 def test_nodes_go_through_their_lives_again(lock_step: Rig, evaluated: list[RobotEpisode], runs: Path) -> None:
     everybody = ("actor", "guardian", "recorder", "sim_robot")
     for node in everybody:
