@@ -16,6 +16,11 @@ def add(command: Add) -> None:
     sub.add_argument("store", type=Path, metavar="STORE")
     sub.add_argument("--task", default="", metavar="TEXT", help="what was to be done, in words")
     sub.add_argument("--contract", type=Path, metavar="FILE", help="names, units and limits for the source's numbers")
+    sub.add_argument(
+        "--refuse-repeated",
+        action="store_true",
+        help="import nothing where the store has an episode of SRC already (default: only the new ones)",
+    )
     cameras = sub.add_mutually_exclusive_group()
     cameras.add_argument("--camera", action="append", metavar="NAME", help="only these cameras (default: all)")
     cameras.add_argument("--no-camera", action="store_true")
@@ -74,7 +79,8 @@ def _import(options: argparse.Namespace) -> Result:
     cameras = () if options.no_camera else options.camera
     contract = read_contract(options.contract) if options.contract else None
     source = open_source(options.source, task=options.task, cameras=cameras, image_size=options.image_size)
-    result = import_into(source, options.store, bar("episodes", len(source)), contract)
+    progress = bar("episodes", len(source))
+    result = import_into(source, options.store, progress, contract, refuse_repeated=options.refuse_repeated)
     return _imported(options, source, result)
 
 
@@ -94,7 +100,7 @@ def _import_bag(options: argparse.Namespace) -> Result:
         place=options.place,
     )
     source.progress = bar("messages", source.message_count)
-    result = import_into(source, options.store)
+    result = import_into(source, options.store, refuse_repeated=options.refuse_repeated)
     document, text = _imported(options, source, result)
     lines = source.seen.lines()
     return {**document, "seen": lines}, "\n".join([text, *(f"  {line}" for line in lines)])

@@ -34,20 +34,27 @@ def import_into(
     path: Path,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     contract: Contract | None = None,
+    *,
+    refuse_repeated: bool = False,
 ) -> ImportResult:
     """Bring a source's episodes into the store at `path`, which is made if there is none.
 
     Args:
         contract: says what the source's numbers mean where the source itself does not; its own where None.
+        refuse_repeated: take nothing from a source of which the store has an episode already; else the others are
+            taken. A source is then read twice, unless the store is empty.
 
     Raises:
-        InputError: where the store holds another layout, or nothing in the source can be used; the store is as it was.
+        InputError: where the store holds another layout, nothing in the source can be used, or something is repeated
+            that is to be refused; the store is as it was.
     """
     if contract is not None:
         _check_sizes(source.contract, contract)
     contract = contract or source.contract
     result = ImportResult()
     known = _digests(path, contract)
+    if refuse_repeated and known:
+        _refuse_repeated(progress(source.episodes()), known, path)
     group: list[Episode] = []
     size = 0
     unsaid: list[dict[str, str]] = []
@@ -101,6 +108,13 @@ def _digests(path: Path, contract: Contract) -> Counter[str]:
         return Counter()
     store = open_or_create(path, contract)
     return Counter(metadata["digest"] for metadata in store.snapshot().metadata)
+
+
+def _refuse_repeated(found: Iterable[tuple[str, Episode | EpisodeError]], known: Counter[str], path: Path) -> None:
+    """Raise an InputError where the store has one of the episodes found; all are looked at before any is added."""
+    for key, episode in found:
+        if isinstance(episode, Episode) and known[episode.digest()]:
+            raise InputError(f"{path}: has episode {key} of this source already; nothing was imported")
 
 
 def _commit(

@@ -58,6 +58,15 @@ def test_import_says_what_came_in_and_what_did_not(answer, tmp_path):
     assert (document["episodes"], document["steps"], document["transitions"], document["left_out"]) == (2, 8, 6, [])
 
 
+def test_import_skips_what_is_there_or_refuses_it_as_asked(answer, tmp_path, capfd):
+    repeated = ("import", "logs.hdf5", tmp_path / "s")
+    assert answer(*repeated, "--refuse-repeated")["already_there"] == 0
+    assert run(*repeated, "--refuse-repeated") == 2
+    assert "has episode episode_0 of this source already; nothing was imported" in capfd.readouterr().err
+    document = answer(*repeated)
+    assert (document["episodes"], document["already_there"]) == (0, 2)
+
+
 def test_inspect_says_what_a_store_holds(answer):
     document = answer("inspect", "store")
     required = {"episodes", "steps", "transitions", "state_size", "action_size", "cameras", "tasks", "sources"}

@@ -93,6 +93,26 @@ def test_a_source_that_holds_an_episode_twice_is_imported_as_it_is_and_only_once
     assert digests == [items[0].digest(), items[1].digest(), items[0].digest()]
 
 
+@pytest.mark.parametrize("repeated", [0, 4])
+def test_a_source_that_is_there_in_part_can_be_refused_whole(path: Path, groups_of_two, repeated: int):
+    import_into(Given(several(1)), path, refuse_repeated=True)
+    before = Store.open(path).snapshot()
+    items = several(4, first=10)
+    items.insert(repeated, make_episode(0))
+    with pytest.raises(InputError, match=f"{path}: has episode demo_{repeated} of this source already"):
+        import_into(Given([*items, EpisodeError("ragged")]), path, refuse_repeated=True)
+    after = Store.open(path).snapshot()
+    assert after.id == before.id and after.left_out == []
+
+
+def test_a_new_source_is_not_refused(path: Path):
+    import_into(Given(several(2)), path)
+    items = [*several(2, first=10), EpisodeError("ragged")]
+    result = import_into(Given(items), path, refuse_repeated=True)
+    assert result == ImportResult(2, result.steps, result.transitions, 0, said((2, "ragged")))
+    assert Store.open(path).snapshot().episodes == 4
+
+
 def test_another_source_is_added_to_what_is_there(path: Path):
     import_into(Given([*several(2), EpisodeError("ragged")]), path)
     result = import_into(Given([*several(2, first=10), EpisodeError("ragged")]), path)

@@ -567,6 +567,8 @@ def test_an_import_is_what_the_bag_holds_and_nothing_twice(tmp_path: Path) -> No
     assert result.left_out == [{"episode": "1", "reason": "1 steps from 2.00 s on"}]
     again = import_into(BagSource(path, robot), tmp_path / "store")
     assert (again.episodes, again.already_there) == (0, 2)
+    with pytest.raises(InputError, match="has episode 0 of this source already"):
+        import_into(BagSource(path, robot), tmp_path / "store", refuse_repeated=True)
     snapshot = Store.open(tmp_path / "store").snapshot()
     assert snapshot.episodes == 2 and snapshot.contract.name == "arm"
 
