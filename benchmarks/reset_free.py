@@ -60,7 +60,8 @@ class Direction:
 
 
 FORWARD = Direction("forward", "lift-quick:placement=0.04", 0)
-BACKWARD = Direction("backward", "lift-back-quick:placement=0.04", 1)
+BACKWARD = Direction("backward", "lift-back-quick:placement=0.04,lost=0.4", 1)
+"""The robot's second and third tries begin where the one before has failed; the log has to show that, too."""
 WAYS = ("reset-free", "resets")
 
 

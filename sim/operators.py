@@ -164,6 +164,9 @@ class ScriptedPutBack(_Hand):
     """Puts the lifted cube back into the middle of the table: over it, down, open, up; fetches it where it got lost.
 
     Its mistakes: it puts the cube down beside where it should, lets go too early, hesitates, and trembles.
+
+    Args:
+        aside: how far from there it puts the cube on purpose, shape (2,) [m].
     """
 
     TABLE = 0.8
@@ -177,7 +180,8 @@ class ScriptedPutBack(_Hand):
     OPENING = 0.3
     """Time that the fingers are given to open [s]."""
 
-    def __init__(self, task: Task, quality: float = 1.0):
+    def __init__(self, task: Task, quality: float = 1.0, *, aside: np.ndarray | tuple[float, float] = (0.0, 0.0)):
+        self._aside = np.asarray(aside, float)
         # What goes wrong with fetching is another's mistake.
         self._fetch = ScriptedLift(task)
         super().__init__(task, quality)
@@ -186,7 +190,7 @@ class ScriptedPutBack(_Hand):
         rng = np.random.default_rng([seed, 9])
         self._seed = seed
         lapse = self._begin(rng, pauses=0.8)
-        self._offset = rng.normal(0.0, 0.02 * lapse, 2)
+        self._offset = self._aside + rng.normal(0.0, 0.02 * lapse, 2)
         # Height above the table from which the cube falls [m].
         self._early = max(0.0, rng.normal(0.0, 0.03 * lapse))
         self._opened = 0
@@ -223,7 +227,7 @@ class ScriptedPutBack(_Hand):
                 self._phase = "up"
         elif self._phase == "up" and eef[2] - cube[2] > ScriptedLift.OVER:
             # It was not put back, or nobody would ask any more. The next time it takes more care.
-            self._phase, self._offset, self._early = "fetch", np.zeros(2), 0.0
+            self._phase, self._offset, self._early = "fetch", self._aside, 0.0
             self._fetch.reset(self._seed)
         if self._phase == "fetch":
             return None

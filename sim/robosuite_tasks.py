@@ -2,7 +2,7 @@
 # (MuJoCo's compiled classes have no stubs.)
 """robosuite's tasks with a Panda arm: Lift in full, the others by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from sim import robosuite_env
 from sim.base import UnstableError, check_size, entries
 from sim.gaps import Gap
 from sim.mujoco_task import MujocoTask, cameras_of
-from sim.operators import ScriptedLift
+from sim.operators import Operator, ScriptedLift, ScriptedPutBack
 
 POSITION_LIMIT = 0.05
 """Largest commanded displacement per step along an axis [m]; robosuite's own scale of OSC_POSE."""
@@ -79,11 +79,17 @@ class LiftSettings(RobosuiteSettings):
     """How far from there it may be put back [m]: the next lift has to find it, but nobody put it there."""
     goal: Literal["lift", "back"] = "lift"
     """What is to be done: lift the cube; or put it back, beginning where a lift has ended."""
+    lost: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the episodes of putting back that begin where one has failed: the cube lies beside where it should."""
 
     def check(self, where: str) -> None:
         RobosuiteSettings.check(self, where)
         if self.goal == "back" and self.reward == "shaped":
             raise InputError(f"{where}: reward=shaped is for goal=lift; putting the cube back has reward=success")
+        if self.goal == "lift" and self.lost:
+            raise InputError(
+                f"{where}: lost={self.lost:g} is for goal=back; a cube that is to be lifted always lies there"
+            )
 
 
 OTHERS = {
@@ -227,18 +233,19 @@ class LiftTask(RobosuiteTask):
 
     Put back is a cube that lies near the table's middle again, below a hand that is open and clear of it.
     An episode of putting back begins where a scripted lift has ended, with the cube just off the table between the
-    fingers. Or it goes on where a lift in the same world has ended, whoever did that: see `backward`.
+    fingers; or, in a share `lost` of them, where the script has then let go of it in the wrong place. Or it goes on
+    where a lift in the same world has ended, whoever did that: see `backward`.
     """
 
     scores_states = True
 
     INSTRUCTIONS = ("lift the red cube off the table", "put the red cube back on the table")
     PATIENCE = 5.0
-    """For how long a script may try to lift the cube before an episode of putting back [s]."""
+    """For how long a script may try to do something before an episode of putting back [s]."""
 
     def __init__(self, name: str, settings: LiftSettings, **options: Any):
         self._shaped = settings.reward == "shaped"
-        self._back_within = settings.back_within
+        self._back_within, self._lost = settings.back_within, settings.lost
         super().__init__(name, "Lift", self.INSTRUCTIONS[0], settings, **options)
         self._begins_lifted = self.backward = settings.goal == "back"
         reach = [-settings.placement, settings.placement]
@@ -273,19 +280,24 @@ class LiftTask(RobosuiteTask):
         if not self._begins_lifted:
             return
         # Held in about as many ways as there are seeds; at the script's best where that does not do it.
-        drawn = float(np.random.default_rng([seed, 8]).uniform(0.7, 1.0))
-        if not self._lift(seed, drawn):
+        rng = np.random.default_rng([seed, 8])
+        drawn = float(rng.uniform(0.7, 1.0))
+        if not self._act(ScriptedLift(self, drawn), seed, self._lifted):
             super()._reset(seed)
-            if not self._lift(seed, 1.0):
+            if not self._act(ScriptedLift(self), seed, self._lifted):
                 raise UnstableError(f"{self.name}: the script does not lift the cube of seed {seed}")
+        if rng.random() < self._lost:
+            # To beyond where it should be on one axis at least, and wherever that leads.
+            aside = rng.uniform(-1.0, 1.0, 2)
+            aside *= self._back_within * rng.uniform(1.2, 2.0) / np.abs(aside).max()
+            self._act(ScriptedPutBack(self, aside=aside), seed, lambda s: self._let_go(s) & ~self._put_back(s))
 
-    def _lift(self, seed: int, quality: float) -> bool:
-        """Let a script lift the cube; whether it did."""
-        operator = ScriptedLift(self, quality)
+    def _act(self, operator: Operator, seed: int, done: Callable[[np.ndarray], np.ndarray]) -> bool:
+        """Let a script act until states, shape (1, S), are so; whether they were in time."""
         operator.reset(seed)
         for _ in range(round(self.PATIENCE * (self.contract.rate or 0.0))):
             state = self._state().astype(np.float32)
-            if self._lifted(state[None])[0]:
+            if done(state[None])[0]:
                 return True
             super()._advance(operator.act({"state": state}))
         return False
@@ -324,10 +336,13 @@ class LiftTask(RobosuiteTask):
 
     def _put_back(self, state: np.ndarray) -> np.ndarray:
         beside = np.abs(state[:, self._position[:2]] - self._table[:2]).max(1)
-        lies = (beside <= self._back_within) & (self._height(state) < LYING_HEIGHT)
+        return (beside <= self._back_within) & self._let_go(state)
+
+    def _let_go(self, state: np.ndarray) -> np.ndarray:
+        """Whether the cube lies on the table below an open hand, wherever that is."""
         # The second finger's joint counts the other way.
         opened = np.abs(state[:, self._grip]).min(1) > OPEN
-        return lies & opened & (-state[:, self._apart[2]] > CLEAR)
+        return (self._height(state) < LYING_HEIGHT) & opened & (-state[:, self._apart[2]] > CLEAR)
 
     def _height(self, state: np.ndarray) -> np.ndarray:
         """Of the cube's centre above the table top [m]."""

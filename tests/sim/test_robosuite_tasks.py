@@ -8,7 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from episodes.errors import InputError
-from sim.robosuite_tasks import LIFT_HEIGHT, OTHERS
+from sim.operators import make_operator
+from sim.robosuite_tasks import LIFT_HEIGHT, LYING_HEIGHT, OTHERS
+from sim.rollout import rollout
 from sim.task import make_task
 
 
@@ -256,6 +258,19 @@ def test_putting_back_begins_where_a_lift_has_ended(lift_back, lift_quick):
     assert lift_back.instruction != lift_quick.instruction
 
 
+def test_putting_back_may_begin_where_one_has_failed():
+    task = make_task("lift-back-quick:lost=0.5")
+    states = np.array([task.reset(seed=seed)[0]["state"] for seed in range(12)])
+    again = np.array([task.reset(seed=seed)[0]["state"] for seed in range(12)])
+    lost = states[:, task.contract.state_names.index("cube_z")] - task._table[2] < LYING_HEIGHT
+    assert 3 <= lost.sum() <= 9
+    assert not task.score(states)[1].any(), "there is something left to do"
+    np.testing.assert_array_equal(states, again)
+    rollouts = [rollout(task, make_operator("scripted", task, 1.0), seed) for seed in np.flatnonzero(lost).tolist()]
+    assert np.mean([episode.success.max() for episode in rollouts]) > 0.5, "and it can be done"
+    task.close()
+
+
 @pytest.mark.parametrize(
     ("change", "back"),
     [
@@ -292,3 +307,8 @@ def test_a_lift_can_be_turned_into_putting_back_and_again(lift_quick):
 def test_there_is_no_shaped_reward_for_putting_back():
     with pytest.raises(InputError, match="reward=shaped is for goal=lift"):
         make_task("lift-back:reward=shaped")
+
+
+def test_only_what_was_held_can_be_lost():
+    with pytest.raises(InputError, match=r"lost=0.5 is for goal=back"):
+        make_task("lift:lost=0.5")
