@@ -5,7 +5,8 @@
 
 Four nodes and the learner as processes, in lock-step: an episode begins when the one before was learned from. Every
 (method, seed) is a job that goes on where it was left; a second call does only what is missing. The store, the gap, the
-seeds and the budget are fixed here, before the methods run. Evaluated on the robot's own simulator, without ROS.
+seeds and the budget are fixed here, before the methods run. Evaluated on the robot's own simulator, without ROS. In
+`... helped` the scripted operator takes over by a joystick where the arm strays from the cube, for two seconds at most.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numpy as np
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, run_study
+from episodes.episode import Source
 from episodes.errors import InputError
 from episodes.files import write_whole
 from episodes.store import Store
@@ -35,11 +37,13 @@ from policies.policy import Policy
 from robot.contract_file import read_robot_contract
 from robot.table import contracts
 from robot.up import running
+from sim.operators import make_operator
 from sim.task import make_task
 
 TASK, GAP = "lift-quick:placement=0.04", "friction=0.5,mass=1.5,delay_steps=1"
 EPISODES, EVALUATED = 300, 100
-CONTRACT = "panda_lift_sim.yaml"
+CONTRACT, RATE = "panda_lift_sim.yaml", 10
+"""The robot's, and its steps per second."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,29 @@ class Method:
 
     settings: dict[str, Any] = field(default_factory=dict)
     """As `firsthand finetune --set`; nothing is IQL, as it was pretrained."""
+    helped: int = 0
+    """How often a person takes over."""
 
 
 METHODS = {
     "iql": Method(),
     "cal_ql": Method({"algorithm": "cal_ql"}),
     "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 8}),
+    "iql, helped": Method(helped=20),
 }
 
 
 def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: int) -> dict[str, Any]:
     """Learn from so many episodes on the robot; begun before, it goes on."""
+    from benchmarks.bystander import Bystander, Hand, with_joystick
     from robot.session import learn_on_robot
 
+    contract = contracts() / CONTRACT
+    if method.helped:
+        contract = with_joystick(contract, folder.with_suffix(".yaml"))
     settings = {"seed": seed, **method.settings}
     given = {
+        "contract": str(contract),
         "run": str(parent),
         "new": str(folder),
         "task": TASK,
@@ -73,13 +85,36 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
         "seed": FIRST_EPISODE_SEED + 10_000 * seed + _acted(folder),
     }
     began = time.monotonic()
-    with running("finetune", given, lambda line: print(line) if "ERROR" in line else None):
+    with (
+        running("finetune", given, lambda line: print(line) if "ERROR" in line else None),
+        Bystander() as bystander,
+    ):
+        if method.helped:
+            task = make_task(TASK)
+            names = task.contract.state_names
+            bystander.lend(Hand(make_operator("scripted", task, 1.0), names, method.helped, _helped(folder)), contract)
         found = learn_on_robot(episodes, enable=True, wait=True, timeout=600.0)
-    return {"seconds": time.monotonic() - began, "acted": len(found), "changed": sum(each.changed for each in found)}
+        learner = bystander.learner
+    return {
+        "seconds": time.monotonic() - began,
+        "acted": len(found),
+        "acted_steps": sum(each.steps for each in found),
+        "changed": sum(each.changed for each in found),
+        "learner": learner,
+    }
 
 
 def _acted(folder: Path) -> int:
     return Store.open(folder / "episodes").snapshot().episodes if (folder / "episodes").exists() else 0
+
+
+def _helped(folder: Path) -> int:
+    """How many of its episodes a person has taken over in."""
+    if not (folder / "episodes").exists():
+        return 0
+    snapshot = Store.open(folder / "episodes").snapshot()
+    taken = snapshot.column("source") == Source.INTERVENTION
+    return sum(int(taken[a:b].any()) for a, b in zip(snapshot.step_starts, snapshot.step_ends, strict=True))
 
 
 def checked(folder: Path) -> dict[str, Any]:
@@ -96,6 +131,7 @@ def checked(folder: Path) -> dict[str, Any]:
         "recordings": len(list((folder / "bags").glob("*.mcap"))),
         "episodes": snapshot.episodes,
         "successes": [float(each) for each in ends],
+        "helped": _helped(folder),
     }
 
 
@@ -155,6 +191,14 @@ def table(folder: Path) -> str:
             lines.append(
                 f"- {name} - pretrained: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} its start"
             )
+    lines += [
+        f"- {name}, seed {seed}: {found['acted_steps'] / RATE / found['seconds']:.2f} s of robot time per second, "
+        f"{found['learner'].get('updates', '?')} updates since pretraining began, the learner waited "
+        f"{found['learner'].get('waiting', '?')} of the time; a person took over in {found['helped']} episodes"
+        for name, seeds in results.items()
+        for seed, found in seeds.items()
+        if "learner" in found
+    ]
     return "\n".join(lines)
 
 

@@ -107,23 +107,10 @@ class Person:
             self.rearm()
 
     def rearm(self) -> None:
-        import rclpy
-        from rclpy.context import Context
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.node import Node
-        from std_srvs.srv import Trigger
+        from benchmarks.bystander import Bystander
 
-        context = Context()
-        rclpy.init(context=context)
-        node, executor = Node("person", context=context), SingleThreadedExecutor(context=context)
-        client = node.create_client(Trigger, "guardian/rearm")
-        client.wait_for_service(timeout_sec=30.0)
-        future = client.call_async(Trigger.Request())
-        executor.add_node(node)
-        executor.spin_until_future_complete(future, timeout_sec=30.0)
-        executor.shutdown()
-        node.destroy_node()
-        context.try_shutdown()
+        with Bystander() as bystander:
+            bystander.rearm()
 
 
 def on_robot(way: str, parents: dict[str, Path], folder: Path, seed: int, person: Person) -> None:
