@@ -1,5 +1,6 @@
 """A success classifier judges a simulated robot, in processes: what it says against the same said afterwards."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,27 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from episodes.snapshot import Snapshot
 from episodes.store import Store
 from finetune.config import resolve
 from finetune.data import labeller_of
 from finetune.pretrain import pretrain
-from finetune.run import Run
+from finetune.run import CONFIG, Run
 from rewards.label import label
 from rewards.labeller import Labeller
 from rewards.marks import marks_from
 from rewards.settings import label_config
 from rewards.watching import SuccessWatch
-from robot.reports import OUTCOME_TOPIC, Outcome
+from robot.reports import (
+    EPISODE_TOPIC,
+    OUTCOME_TOPIC,
+    STEP_TOPIC,
+    ActorStep,
+    EpisodeState,
+    Outcome,
+    encode,
+)
+from robot.ros import make_message
 from robot.session import run_episodes
 from robot.table import nodes
 from sim.labels import env_labels
@@ -33,6 +44,7 @@ from tests.robot.processes import Nodes, Probe, Rig, write_contract
 pytest_plugins = ("tests.robot.process_fixtures",)
 
 torch.set_num_threads(1)
+IMAGE, STRING = "sensor_msgs/msg/Image", "std_msgs/msg/String"
 RECORDED = "lift-quick:hold=4"
 CAMERA = {"name": "agentview", "topic": "agentview/image_raw", "height": 48, "width": 48, "rate": 10, "max_age": 0.15}
 
@@ -100,6 +112,69 @@ def test_episodes_end_by_what_is_seen_and_are_recorded_so(started: Rig, seen: Pa
         assert episode.steps == told.steps == (len(expected) - 1 if expected[-1] else 40)
         assert told.truth is not None
     assert any(told.success for told in found), "or nothing was tried"
+
+
+def picture(stamp: int, pixels: np.ndarray) -> Any:
+    message = make_message(IMAGE)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+    message.height, message.width = pixels.shape[:2]
+    message.encoding, message.step = "rgb8", 3 * pixels.shape[1]
+    message.data = pixels.tobytes()
+    return message
+
+
+def said(report: ActorStep | EpisodeState) -> Any:
+    message = make_message(STRING)
+    message.data = encode(report)
+    return message
+
+
+def test_each_direction_is_judged_by_its_own_classifier(domain: int, seen: Path, tmp_path: Path) -> None:
+    """The same is seen in both, and the one that judges putting back has a threshold that nothing reaches."""
+    for name in ("store", "run"):
+        shutil.copytree(seen / name, tmp_path / name)
+    described = tmp_path / "run" / CONFIG
+    described.write_text(described.read_text().replace(str(seen), str(tmp_path)))
+    folder, other = (labeller_of(Run.open(place / "run")) for place in (seen, tmp_path))
+    assert folder is not None and other is not None and other.is_relative_to(tmp_path)
+    tensors = load_file(other / "success.safetensors")
+    save_file({**tensors, "threshold": torch.full_like(tensors["threshold"], 2.0)}, other / "success.safetensors")
+    frames, lifted = first_success(Store.open(seen / "store").snapshot(), folder)
+    back = "put the red cube back on the table"
+    content = yaml.safe_load((seen / "robot.yaml").read_text()) | {"reset": {"hands": "put it there", "task": back}}
+    started, probe = Nodes(write_contract(tmp_path / "robot.yaml", content)), Probe()
+    try:
+        probe.listen(OUTCOME_TOPIC, STRING, latched=True)
+        started.start("rewarder", run=str(seen / "run"), backward_run=str(tmp_path / "run"), reliable_inputs=True)
+        now = 10**12
+        for name, task in (("lifting", content["task"]), ("returning", back)):
+            probe.publish(EPISODE_TOPIC, STRING, said(EpisodeState(name, True, now, task=task)), "LATCHED")
+            for frame in frames:
+                now += 100_000_000
+                probe.publish(CAMERA["topic"], IMAGE, picture(now, frame))
+                probe.publish(STEP_TOPIC, STRING, said(ActorStep(now, name, (now,), None)), "REPORTS")
+        wanted = [False] * (lifted - 1) + [True] + [False] * (len(frames) - 1)
+        found = probe.wait("all was judged", lambda: len(o := judged(probe)) >= len(wanted) and o)
+        assert found == wanted
+    finally:
+        started.stop()
+        probe.close()
+
+
+def first_success(snapshot: Snapshot, folder: Path) -> tuple[np.ndarray, int]:
+    """Frames of an episode that a classifier calls a success, and the first frame that it does so at."""
+    watch = SuccessWatch(Labeller.load(folder), torch.device("cpu"))
+    for number in range(snapshot.episodes):
+        frames = snapshot.episode(number).images["agentview"]
+        watch.begin()
+        successes = [watch.see({"agentview": frame}).success for frame in frames]
+        if any(successes):
+            return frames, successes.index(True)
+    raise AssertionError("nothing is told apart")
+
+
+def judged(probe: Probe) -> list[bool]:
+    return [outcome.success for outcome in probe.reports(Outcome, OUTCOME_TOPIC)]
 
 
 def test_a_classifier_that_always_fires_ends_nothing_and_is_told_of(started: Rig, seen: Path, tmp_path: Path) -> None:
