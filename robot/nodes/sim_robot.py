@@ -17,7 +17,7 @@ from episodes.errors import InputError
 from episodes.typed import parse
 from robot.contract import RobotContract
 from robot.controllers import Controller
-from robot.nodes.shell import EVERYTHING, LATCHED, RELIABLE, STATES, Shell
+from robot.nodes.shell import EVERYTHING, RELIABLE, STATES, Shell
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, TRUTH_TOPIC, EpisodeState, encode
 from robot.ros import make_message, message_class
 from robot.simulated import Faults, Outgoing, SimulatedRobot
@@ -87,7 +87,8 @@ class SimRobotNode(Shell):
         for controller in self.robot.controllers:
             command = controller.command
             self.create_subscription(message_class(command.type), command.topic, self._taker(controller), EVERYTHING)
-        self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
+        # The recorder says it again and again, and what counts is when it first did: that one must not be overtaken.
+        self.create_subscription(String, EPISODE_TOPIC, self._on_episode, STATES)
         self.create_service(Trigger, "sim_robot/reset", partial(self._on_begin, lambda: self.robot.reset()))
         self.create_service(Trigger, "sim_robot/go_on", partial(self._on_begin, lambda: self.robot.go_on()))
         self.every(1.0, self._on_diagnostics)

@@ -176,10 +176,12 @@ def test_an_actor_that_is_killed_in_motion_leaves_a_robot_at_rest(robot: Robot) 
 
 
 def test_two_actors_at_once_are_noticed(robot: Robot) -> None:
-    second = Nodes(robot.nodes.contract, use_sim_time=True)
+    second, actors = Nodes(robot.nodes.contract, use_sim_time=True), robot.probe.node.count_publishers
+    # One that was killed is believed to be there for a while.
+    robot.probe.wait("there is one", lambda: actors("actor/step") == 1)
     try:
         second.start("actor", run=str(robot.run), trigger="clock")
-        robot.probe.wait("both are there", lambda: robot.probe.node.count_publishers("actor/step") == 2)
+        robot.probe.wait("both are there", lambda: actors("actor/step") == 2)
         robot.begin()
         robot.check_stop("there are two actors")
     finally:

@@ -1,6 +1,8 @@
 """The nodes as processes: what comes out of a robot behind topics is what went in, step by step."""
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +214,25 @@ CONFIGURE, CLEANUP, ACTIVATE, DEACTIVATE = 1, 2, 3, 4
 def change(rig: Rig, node: str, number: int) -> None:
     transition = message_class("lifecycle_msgs/msg/Transition")(id=number)
     assert rig.probe.call(f"{node}/change_state", "lifecycle_msgs/srv/ChangeState", transition=transition).success
+
+
+def test_a_simulation_that_is_late_hears_when_an_episode_has_begun(
+    lock_step: Rig, evaluated: list[RobotEpisode]
+) -> None:
+    """Else it takes the first command for one of before, and everybody waits for somebody else."""
+    lock_step.insist("recorder/reset")
+    lock_step.enable()
+    lock_step.probe.forget()
+    os.kill(lock_step.nodes.pid("sim_robot"), signal.SIGSTOP)
+    try:
+        name = lock_step.insist("recorder/start")
+        lock_step.probe.wait("it is said again", lambda: sum(each.episode == name for each in lock_step.states) >= 3)
+        lock_step.probe.wait("it is answered", lambda: lock_step.sent)
+    finally:
+        os.kill(lock_step.nodes.pid("sim_robot"), signal.SIGCONT)
+    lock_step.ended(name)
+    assert not lock_step.reason
+    lock_step.probe.call("guardian/enable", "std_srvs/srv/SetBool", data=False)
 
 
 def test_a_guardian_that_comes_late_hears_of_an_actor_at_rest(lock_step: Rig, evaluated: list[RobotEpisode]) -> None:
