@@ -67,7 +67,8 @@ def load_filter(folder: Path, checkpoint: Path) -> CalibratedFilter:
         InputError: where either is missing or damaged, or the filter was calibrated for another checkpoint.
     """
     if not (folder / DESCRIPTION).is_file():
-        raise InputError(f"{folder}: no filter is there; make one with `firsthand calibrate {folder.parent}`")
+        how = "`firsthand calibrate RUN --false-safe RATE`, of a fisor run"
+        raise InputError(f"{folder}: no filter is there; make one with {how}")
     saved = load_checkpoint(checkpoint)
     model = judging_model(saved, checkpoint)
     try:
