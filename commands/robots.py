@@ -130,13 +130,12 @@ def _monitor(options: argparse.Namespace) -> Result:
 
     require_ros()
     from robot.monitor.run import monitor
-    from robot.nodes.shell import hard_exit
 
     def say(url: str) -> None:
         print(json.dumps({"url": url}) if options.json else f"{url}  (Ctrl-C ends it; the robot goes on)", flush=True)
 
     monitor(options.namespace, options.contract, options.port, say)
-    hard_exit(0)
+    raise SystemExit(0)
 
 
 def _port(text: str) -> int:

@@ -1,7 +1,6 @@
 """The monitor as a program: from a contract to a page, until it is interrupted."""
 
 import contextlib
-import faulthandler
 import os
 import signal
 import time
@@ -19,8 +18,6 @@ from robot.monitor.watch import Watch
 FINDING = 10.0
 """Longest time that nodes are looked for, which say where the contract is [s]."""
 RANGE, PROFILES = "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_DEFAULT_PROFILES_FILE"
-LEAVING = 10.0
-"""How long it may take to end in order [s]."""
 NICE = 5
 """How much this process stands back behind those that move the robot."""
 
@@ -65,12 +62,8 @@ def monitor(namespace: str, contract: Path | None, port: int, say: Callable[[str
     try:
         with _by_loopback(), monitoring(namespace, contract, port) as url:
             say(url)
-            try:
-                while True:
-                    time.sleep(1.0)
-            finally:
-                # The middleware does not always let go of its threads; where that hangs, say so and leave.
-                faulthandler.dump_traceback_later(LEAVING, exit=True)
+            while True:
+                time.sleep(1.0)
     except KeyboardInterrupt:
         return
     finally:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -275,7 +275,7 @@ def _spin(executor: SingleThreadedExecutor, node: Shell) -> None:
             node.fail(error)
 
 
-def hard_exit(status: int) -> NoReturn:
+def hard_exit(status: int) -> None:
     """Leave at once: the middleware's threads may hang when everything is torn down in order."""
     sys.stdout.flush()
     sys.stderr.flush()
