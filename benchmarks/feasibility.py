@@ -45,8 +45,6 @@ from sim.task import make_task
 
 OTHER_LOGS = 100_000
 """Between the collection seeds of what is learned from, calibrated on and measured on."""
-RATE = 0.1
-"""False-safe rate that the margin is calibrated to."""
 COSTS = "constraints"
 """The label set with costs; `penalty X` is the same with X taken from the reward of every violating step."""
 
@@ -74,6 +72,8 @@ class Study:
     methods: dict[str, Method]
     make_logs: Callable[[Path], None]
     """Makes the stores `train`, `held-out` and `fresh` in a folder."""
+    rate: float
+    """False-safe rate that the margin is calibrated to."""
     known: bool = False
     """Whether the true feasible set is known."""
 
@@ -130,6 +130,7 @@ STUDIES = {
         penalties=(2.0, 10.0),
         methods=_methods(3_000, (2.0, 10.0), 0.1, _FISOR, {"reward_scale": 0.1}),
         make_logs=point_robot_logs,
+        rate=0.1,
         known=True,
     ),
     "speed-limit": Study(
@@ -140,6 +141,8 @@ STUDIES = {
         penalties=(2.0, 10.0),
         methods=_methods(5_000, (2.0, 10.0), 0.1, _FISOR, {"reward_scale": 0.23, "hidden": [128, 128]}),
         make_logs=cheetah_logs,
+        # 16 of the 20 held-out episodes violate something, and certify no less than 17 %.
+        rate=0.2,
     ),
 }
 
@@ -260,7 +263,7 @@ def job(study: Study, seed: int, folder: Path) -> dict[str, Any]:
     model = load_checkpoint(Run.open(folder / f"fisor-{seed}").last).algorithm
     assert isinstance(model, FISOR)
     train, held_out, fresh = (all_steps(folder / name) for name in ("train", "held-out", "fresh"))
-    calibration, judge = calibrated(model, train, held_out, RATE, study.horizon)
+    calibration, judge = calibrated(model, train, held_out, study.rate, study.horizon)
 
     def load(name: str) -> Policy:
         return Policy.load(Run.open(folder / f"{name}-{seed}").last)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -237,7 +238,9 @@ def test_it_asks_the_middleware_for_sockets_unless_somebody_has_said_what(
 
 def command(*arguments: str) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "firsthand", "monitor", *arguments]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell lets what it runs in the background ignore Ctrl-C, and so would this.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
