@@ -13,7 +13,7 @@ from std_msgs.msg import String
 from episodes.errors import InputError, unknown
 from robot.contract import CameraTopic
 from robot.frames import Arrival, Frames
-from robot.nodes.shell import EVERYTHING, LATCHED, REPORTS, SENSORS, STATES, Shell
+from robot.nodes.shell import EVERYTHING, REPORTS, SENSORS, STATES, Shell
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
 from robot.rewarding import Rewarder
 from robot.ros import message_class
@@ -70,7 +70,7 @@ class RewarderNode(Shell):
         self._ending = False
         self._outcome: Any = None
         self.create_subscription(String, STEP_TOPIC, self._on_step, REPORTS)
-        self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
+        self.create_subscription(String, EPISODE_TOPIC, self._on_episode, STATES)
         inputs = EVERYTHING if self.reliable else SENSORS
         for topic, kind in {camera.topic: camera.type for camera in cameras}.items():
 

@@ -148,10 +148,10 @@ def test_each_direction_is_judged_by_its_own_classifier(domain: int, seen: Path,
         started.start("rewarder", run=str(seen / "run"), backward_run=str(tmp_path / "run"), reliable_inputs=True)
         now = 10**12
         for name, task in (("lifting", content["task"]), ("returning", back)):
-            probe.publish(EPISODE_TOPIC, STRING, said(EpisodeState(name, True, now, task=task)), "LATCHED")
+            probe.publish(EPISODE_TOPIC, STRING, said(EpisodeState(name, True, now, task=task)), "STATES")
             for frame in frames:
                 now += 100_000_000
-                probe.publish(CAMERA["topic"], IMAGE, picture(now, frame))
+                probe.publish(CAMERA["topic"], IMAGE, picture(now, frame), "EVERYTHING")
                 probe.publish(STEP_TOPIC, STRING, said(ActorStep(now, name, (now,), None)), "REPORTS")
         wanted = [False] * (lifted - 1) + [True] + [False] * (len(frames) - 1)
         found = probe.wait("all was judged", lambda: len(o := judged(probe)) >= len(wanted) and o)
