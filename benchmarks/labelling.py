@@ -64,6 +64,8 @@ BARE_FRAMES = 4096
 SUCCESSES, FAILURES = 10, 20
 """Episodes that are marked."""
 G1_TEXT = "pick up the bottle"
+SEEN = "iql, success classifier"
+"""IQL whose only reward is what the success classifier saw."""
 
 
 def lift_store(path: Path) -> None:
@@ -211,12 +213,19 @@ def _judged(documents: list[dict[str, Any]]) -> str:
     )
 
 
+def make_sparse_labels(store: Store, model: Path, seed: int) -> dict[str, Any]:
+    """The label set `sparse-SEED`: the success classifier's verdicts alone."""
+    config = config_for("clip", LIFT_TEXT, LIFT_BASELINE, seed, model=model, shape="sparse")
+    return labelled(store, f"sparse-{seed}", config, lift_marks(store, seed), "shaped")
+
+
 def make_labels(store: Store, model: Path) -> list[dict[str, Any]]:
     """Label sets for every seed and every way in which they can meet the learner."""
     documents = []
     for seed in SEEDS:
         marks = lift_marks(store, seed)
-        for shape in ("sparse", "potential", "bonus", "as_is"):
+        documents.append(make_sparse_labels(store, model, seed))
+        for shape in ("potential", "bonus", "as_is"):
             config = config_for("clip", LIFT_TEXT, LIFT_BASELINE, seed, model=model, shape=shape)
             documents.append(labelled(store, f"{shape}-{seed}", config, marks, "shaped"))
         config = config_for("clip", LIFT_TEXT, LIFT_BASELINE, seed, model=model, shape="as_is", method="score")
@@ -244,7 +253,7 @@ def classifiers(documents: list[dict[str, Any]]) -> str:
 def policies(store_path: Path) -> Study:
     """BC, and IQL on the true success and on labels that were made by looking."""
     looked = {
-        "iql, success classifier": "sparse",
+        SEEN: "sparse",
         "iql, potential": "potential",
         "iql, bonus": "bonus",
         "iql, as it is": "as_is",
@@ -350,6 +359,16 @@ def _timed(store: Store, name: str, bare_frames: int) -> str:
     again = label(store, f"again-{time.time_ns()}", other)["seconds"]
     count = store.snapshot().observations
     return f"{count} | {before:.1f}, {after:.1f} | {whole:.1f} | {2 * whole / (before + after):.3f} | {again:.1f}"
+
+
+def seen_policies(folder: Path) -> Path:
+    """A folder with a run per seed, `SEEN-SEED`: IQL on what success classifiers saw, and on nothing else."""
+    store = made(folder / "store", lift_store)
+    model = adapted(folder, lift_frames, make_task(LIFT), "agentview", shuffle=False)
+    for seed in SEEDS:
+        make_sparse_labels(store, model, seed)
+    run_study(policies(store.path), folder / "policies", [SEEN])
+    return folder / "policies"
 
 
 def lift(folder: Path) -> str:

@@ -7,6 +7,7 @@ Four nodes and the learner as processes, in lock-step: an episode begins when th
 (method, seed) is a job that goes on where it was left; a second call does only what is missing. The store, the gap, the
 seeds and the budget are fixed here, before the methods run. Evaluated on the robot's own simulator, without ROS. In
 `... helped` the scripted operator takes over by a joystick where the arm strays from the cube, for two seconds at most.
+In `... seen` nobody asks the simulator: success classifiers label the logs and judge the robot, through a camera.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.labelling import SEEN, seen_policies
 from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, run_study
 from episodes.episode import Source
 from episodes.errors import InputError
@@ -35,8 +37,10 @@ from finetune.online import FIRST_EPISODE_SEED
 from finetune.run import Run
 from policies.policy import Policy
 from robot.contract_file import read_robot_contract
+from robot.demo import with_cameras
 from robot.table import contracts
 from robot.up import running
+from sim.labels import env_labels
 from sim.operators import make_operator
 from sim.task import make_task
 
@@ -54,13 +58,17 @@ class Method:
     """As `firsthand finetune --set`; nothing is IQL, as it was pretrained."""
     helped: int = 0
     """How often a person takes over."""
+    start: str = "pretrained"
+    """What it goes on from; who judged that, judges on."""
 
 
+STARTS = {"pretrained": "simulation", "pretrained, seen": "classifier"}
 METHODS = {
     "iql": Method(),
     "cal_ql": Method({"algorithm": "cal_ql"}),
     "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 8}),
     "iql, helped": Method(helped=20),
+    "iql, seen": Method(start="pretrained, seen"),
 }
 
 
@@ -70,6 +78,11 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
     from robot.session import learn_on_robot
 
     contract = contracts() / CONTRACT
+    judge = STARTS[method.start]
+    if judge == "classifier":
+        seeing = with_cameras(contract, Store.open(Run.open(parent).config["store"]).contract.cameras)
+        contract = folder.with_suffix(".yaml")
+        write_whole(contract, seeing)
     if method.helped:
         contract = with_joystick(contract, folder.with_suffix(".yaml"))
     settings = {"seed": seed, **method.settings}
@@ -80,7 +93,7 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
         "task": TASK,
         "gap": GAP,
         "real_time_factor": 0.0,
-        "judge": "simulation",
+        "judge": judge,
         "settings": json.dumps(settings),
         "seed": FIRST_EPISODE_SEED + 10_000 * seed + _acted(folder),
     }
@@ -123,14 +136,16 @@ def checked(folder: Path) -> dict[str, Any]:
     layout = read_robot_contract(contracts() / CONTRACT).layout()
     action = snapshot.column("action")
     beyond = (action < layout.action_low) | (action > layout.action_high)
-    success = snapshot.labels("logged").values["success"]
-    ends = [success[a:b].max() for a, b in zip(snapshot.step_starts, snapshot.step_ends, strict=True)]
+    starts = snapshot.step_starts
+    told = np.nan_to_num(snapshot.labels("logged").values["success"])
+    true = np.nan_to_num(env_labels(snapshot, make_task(TASK), "true").values["success"])
     return {
         "steps": snapshot.steps,
         "commands_beyond": int(beyond.any(1).sum()),
         "recordings": len(list((folder / "bags").glob("*.mcap"))),
         "episodes": snapshot.episodes,
-        "successes": [float(each) for each in ends],
+        "told": np.maximum.reduceat(told, starts).tolist(),
+        "successes": np.maximum.reduceat(true, starts).tolist(),
         "helped": _helped(folder),
     }
 
@@ -145,11 +160,19 @@ def evaluated(run: Path) -> dict[str, list[float]]:
     return found
 
 
-def job(name: str, seed: int, folder: Path, pretrained: Path, episodes: int) -> dict[str, Any]:
-    parent = pretrained / f"iql-{seed}"
-    if name == "pretrained":
-        return evaluated(parent)
+def pretrained(start: str, out: Path, seed: int) -> Path:
+    """The run that a method goes on from; made where it is missing."""
+    if STARTS[start] == "classifier":
+        return seen_policies(out / "lift-seen") / f"{SEEN}-{seed}"
+    run_study(STUDIES["lift"], out / "lift", ["iql"])
+    return out / "lift" / f"iql-{seed}"
+
+
+def job(name: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
+    if name in STARTS:
+        return evaluated(pretrained(name, folder.parent, seed))
     run = folder / f"{name}-{seed}"
+    parent = pretrained(METHODS[name].start, folder.parent, seed)
     told = on_robot(METHODS[name], parent, run, seed, episodes)
     return {**evaluated(run), **checked(run), **told}
 
@@ -157,7 +180,7 @@ def job(name: str, seed: int, folder: Path, pretrained: Path, episodes: int) -> 
 def table(folder: Path) -> str:
     """What has been measured so far, as Markdown."""
     results: dict[str, dict[int, dict[str, Any]]] = {}
-    for name in ("pretrained", *METHODS):
+    for name in (*STARTS, *METHODS):
         files = {seed: folder / f"{name}-{seed}.json" for seed in SEEDS}
         results[name] = {seed: json.loads(file.read_text()) for seed, file in files.items() if file.exists()}
     lines = [
@@ -178,8 +201,8 @@ def table(folder: Path) -> str:
         cells.append(str(sum(f["recordings"] - f["episodes"] for f in online)) if online else "")
         lines.append(f"| {name} | {per_seed} | {' | '.join(cells)} |")
     lines.append("")
-    start = results["pretrained"]
-    for name in METHODS:
+    for name, method in METHODS.items():
+        start = results[method.start]
         both = sorted(start.keys() & results[name].keys())
         if both:
             first, second = (
@@ -189,12 +212,14 @@ def table(folder: Path) -> str:
             verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
             seeds = f"{len(both)} of {len(SEEDS)} seeds"
             lines.append(
-                f"- {name} - pretrained: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} its start"
+                f"- {name} - {method.start}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} its start"
             )
     lines += [
         f"- {name}, seed {seed}: {found['acted_steps'] / RATE / found['seconds']:.2f} s of robot time per second, "
         f"{found['learner'].get('updates', '?')} updates since pretraining began, the learner waited "
-        f"{found['learner'].get('waiting', '?')} of the time; a person took over in {found['helped']} episodes"
+        f"{found['learner'].get('waiting', '?')} of the time; a person took over in {found['helped']} episodes; "
+        f"successes told of and true: {sum(found['told']):.0f}, {sum(found['successes']):.0f}, the same in "
+        f"{np.mean(np.equal(found['told'], found['successes'])):.0%}"
         for name, seeds in results.items()
         for seed, found in seeds.items()
         if "learner" in found
@@ -211,7 +236,7 @@ def _mean(seeds: dict[int, dict[str, Any]], mode: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", action="append", default=[], help="these methods only")
+    parser.add_argument("--only", action="append", default=[], choices=METHODS, help="these methods only")
     parser.add_argument("--seed", action="append", type=int, default=[], help="these seeds only")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     options = parser.parse_args()
@@ -219,13 +244,14 @@ def main() -> int:
     folder = options.out / f"lift-{options.episodes}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        run_study(STUDIES["lift"], options.out / "lift", ["iql"])
+        methods = options.only or list(METHODS)
+        starts = {METHODS[name].start for name in methods}
         for seed in options.seed or SEEDS:
-            for name in ("pretrained", *METHODS):
+            for name in (*(start for start in STARTS if start in starts), *methods):
                 file = folder / f"{name}-{seed}.json"
-                if file.exists() or (options.only and name not in ("pretrained", *options.only)):
+                if file.exists():
                     continue
-                result = job(name, seed, folder, options.out / "lift", options.episodes)
+                result = job(name, seed, folder, options.episodes)
                 when = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
                 write_whole(file, json.dumps(result | when))
                 print(table(folder), flush=True)

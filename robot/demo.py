@@ -71,7 +71,7 @@ class DemoRobot:
         from robot.session import learn_on_robot
 
         contract = new.parent / "robot.yaml"
-        write_whole(contract, _with_cameras(contracts() / CONTRACT, cameras))
+        write_whole(contract, with_cameras(contracts() / CONTRACT, cameras))
         given: dict[str, Value] = {
             "run": str(run),
             "new": str(new),
@@ -98,7 +98,7 @@ class DemoRobot:
             self._say(line)
 
 
-def _with_cameras(contract: Path, cameras: Sequence[Camera]) -> str:
+def with_cameras(contract: Path, cameras: Sequence[Camera]) -> str:
     """A contract of a simulated robot with cameras, as YAML."""
     content = yaml.safe_load(contract.read_text())
     content["cameras"] = [
