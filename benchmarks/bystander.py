@@ -1,21 +1,16 @@
 """Who stands beside a robot in a benchmark: hears how the learner does, rearms the guardian, lends a hand."""
 
 import contextlib
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Joy
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
 
 from episodes.errors import InputError
 from robot.contract import RobotContract
@@ -24,10 +19,9 @@ from robot.frames import Frames
 from robot.nodes.shell import LATCHED, RELIABLE
 from robot.reports import EPISODE_TOPIC, EpisodeState, decode
 from robot.ros import message_class
+from robot.spinning import SpinningNode
 from sim.operators import Operator
 
-ANSWERING = 30.0
-"""Longest time that a call may take [s]."""
 MOVES = ("delta_x", "delta_y", "delta_z")
 FARTHEST = 0.05
 """Displacement that a stick at its end asks for [m]."""
@@ -86,24 +80,17 @@ class Hand:
 class Bystander:
     """A node of its own, in a thread of its own."""
 
+    def __init__(self) -> None:
+        self._beside = SpinningNode("bystander")
+
     def __enter__(self) -> "Bystander":
-        self._context = Context()
-        rclpy.init(context=self._context)
-        self._node = Node("bystander", context=self._context)
+        self._beside.__enter__()
         self._learner: dict[str, str] = {}
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
-        self._rearming = self._node.create_client(Trigger, "guardian/rearm")
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
+        self._beside.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(timeout_sec=1.0)
-        self._thread.join(timeout=2.0)
-        self._node.destroy_node()
-        self._context.try_shutdown()
+        self._beside.__exit__()
 
     @property
     def learner(self) -> dict[str, str]:
@@ -112,27 +99,20 @@ class Bystander:
 
     def rearm(self) -> None:
         """Let a guardian that has stopped be enabled again; it may still have a reason not to."""
-        if not self._rearming.wait_for_service(timeout_sec=ANSWERING):
-            raise InputError("nobody offers guardian/rearm")
-        answered = threading.Event()
-        self._rearming.call_async(Trigger.Request()).add_done_callback(lambda _: answered.set())
-        answered.wait(ANSWERING)
+        with contextlib.suppress(InputError):
+            self._beside.call("guardian/rearm")
 
     def lend(self, hand: Hand, contract: Path) -> None:
         """From now on take over by the joystick of a contract when the hand wants to."""
         robot = read_robot_contract(contract)
         if robot.intervention is None:
             raise InputError(f"{contract}: has no joystick")
-        _Joystick(self._node, robot, hand)
+        _Joystick(self._beside.node, robot, hand)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name == "learner: state":
                 self._learner = {value.key: value.value for value in status.values}
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
 
 
 class _Joystick:

@@ -23,6 +23,7 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 import numpy as np
 import yaml
 
+from episodes.errors import InputError
 from robot.ros import make_message, message_class, require_ros
 from robot.table import NodeSpec
 from robot.up import Up
@@ -169,16 +170,14 @@ class Bench:
     """The robot's and the actor's side of the guardian."""
 
     def __init__(self, robot: Robot):
-        import rclpy
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.node import Node
         from rclpy.qos import DurabilityPolicy, QoSProfile
 
         from robot.reports import SENT_TOPIC, STEP_TOPIC
+        from robot.spinning import SpinningNode
 
-        rclpy.init()
         self.robot = robot
-        self.node = Node("guarding")
+        self._beside = SpinningNode("guarding").__enter__()
+        node = self._beside.node
         self.stopped = ""
         self.verdicts: Counter[int] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -187,17 +186,14 @@ class Bench:
         self._arrived = [0, 0]
         string = message_class("std_msgs/msg/String")
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._states = self.node.create_publisher(message_class("sensor_msgs/msg/JointState"), "joint_states", 10)
-        self._clock_out = self.node.create_publisher(message_class("rosgraph_msgs/msg/Clock"), "/clock", 10)
-        self._steps = self.node.create_publisher(string, STEP_TOPIC, 10)
-        self.node.create_subscription(string, SENT_TOPIC, self._on_sent, 100)
-        self.node.create_subscription(string, "guardian/reason", self._on_reason, latched)
+        self._states = node.create_publisher(message_class("sensor_msgs/msg/JointState"), "joint_states", 10)
+        self._clock_out = node.create_publisher(message_class("rosgraph_msgs/msg/Clock"), "/clock", 10)
+        self._steps = node.create_publisher(string, STEP_TOPIC, 10)
+        node.create_subscription(string, SENT_TOPIC, self._on_sent, 100)
+        node.create_subscription(string, "guardian/reason", self._on_reason, latched)
         topic = "forward_position_controller/commands"
-        self.node.create_subscription(message_class("std_msgs/msg/Float64MultiArray"), topic, self._on_joints, 100)
-        self.node.create_subscription(message_class("geometry_msgs/msg/TwistStamped"), "twist", self._on_twist, 100)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        threading.Thread(target=self._executor.spin, daemon=True).start()
+        node.create_subscription(message_class("std_msgs/msg/Float64MultiArray"), topic, self._on_joints, 100)
+        node.create_subscription(message_class("geometry_msgs/msg/TwistStamped"), "twist", self._on_twist, 100)
         self.stamp = time.time_ns()
 
     def observe(self) -> None:
@@ -236,18 +232,12 @@ class Bench:
         self._steps.publish(message)
 
     def call(self, service: str, enable: bool | None = None) -> bool:
-        kind = message_class("std_srvs/srv/SetBool" if enable is not None else "std_srvs/srv/Trigger")
-        client = self.node.create_client(kind, service)
+        request = None if enable is None else message_class("std_srvs/srv/SetBool").Request(data=enable)
         try:
-            if not client.wait_for_service(timeout_sec=30):
-                raise RuntimeError(f"nobody offers {service}")
-            request = kind.Request() if enable is None else kind.Request(data=enable)
-            done, future = threading.Event(), client.call_async(request)
-            future.add_done_callback(lambda _: done.set())
-            answer: Any = future.result() if done.wait(5) else None
-            return answer is not None and answer.success
-        finally:
-            self.node.destroy_client(client)
+            self._beside.call(service, request, timeout=5.0)
+            return True
+        except InputError:
+            return False
 
     def go_on(self) -> None:
         """Rearm where it is stopped, and enable."""
@@ -267,11 +257,7 @@ class Bench:
             time.sleep(0.02)
 
     def close(self) -> None:
-        import rclpy
-
-        self._executor.shutdown(timeout_sec=1.0)
-        self.node.destroy_node()
-        rclpy.try_shutdown()
+        self._beside.__exit__()
 
     def _on_sent(self, message: Any) -> None:
         from robot.reports import Sent, decode

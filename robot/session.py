@@ -1,7 +1,6 @@
 """A person's part, by program: reset, enable, start, wait for the end, count."""
 
 import contextlib
-import math
 import signal
 import threading
 import time
@@ -12,13 +11,9 @@ from functools import partial
 from itertools import dropwhile
 from typing import Any, TypeVar
 
-import rclpy
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import SetBool
 
 from episodes.errors import InputError
 from robot.guardian import NO_ACTOR
@@ -39,17 +34,14 @@ from robot.reports import (
     decode,
     of,
 )
+from robot.spinning import APPEARING, SpinningNode
 
-APPEARING = 60.0
-"""Longest time that nodes are waited for [s]; loading a policy takes a while on a slow machine."""
 SETTLING = 5.0
 """How long a refusal may be due to what will be over in a moment [s]."""
 LEARNING = 600.0
 """Longest time that a learner may take for an episode [s]."""
 LOOKING = 0.5
 """Between two looks whether a person has done what was asked for [s]."""
-ANSWERING = 30.0
-"""Longest time that a service may take [s]."""
 
 
 R = TypeVar("R")
@@ -89,20 +81,19 @@ class Session:
 
     def __init__(self, namespace: str = "", say: Callable[[str], None] = lambda _: None):
         """`say` is told what a person is asked to do."""
-        self._namespace = f"/{namespace.strip('/')}" if namespace else ""
+        self._beside = SpinningNode("session", namespace)
+        self.call = self._beside.call
         self._say = say
 
     def __enter__(self) -> "Session":
         self._signals = _interrupted_by(signal.SIGTERM, signal.SIGHUP)
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._node = Node("session", namespace=self._namespace)
+        self._node = self._beside.__enter__().node
         self._changed = threading.Condition()
         self._state = EpisodeState("", False, 0)
         self._outcomes: list[Outcome] = []
         self._truths: list[Outcome] = []
         self._sent: list[Sent] = []
         self._steps: list[ActorStep] = []
-        self._clients: dict[str, Any] = {}
         self._stopped = ""
         self._begun: set[str] = set()
         """Episodes that were heard to be under way."""
@@ -127,10 +118,6 @@ class Session:
         ):
             events = SubscriptionEventCallbacks(matched=partial(self._on_matched, topic))
             self._node.create_subscription(String, topic, take, qos, event_callbacks=events)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,38 +125,7 @@ class Session:
             signal.signal(number, before)
         with contextlib.suppress(InputError):
             self.disable()
-        self._executor.shutdown(timeout_sec=1.0)
-        self._thread.join(timeout=2.0)
-        self._node.destroy_node()
-        rclpy.try_shutdown()
-
-    def call(
-        self, service: str, request: Any = None, *, wait: float = APPEARING, timeout: float | None = ANSWERING
-    ) -> str:
-        """Call a Trigger (or, with a request, a SetBool); returns what it said.
-
-        Raises:
-            InputError: where nobody offers the service, nobody answers, or the answer is no.
-        """
-        if service not in self._clients:
-            kind = Trigger if request is None else SetBool
-            self._clients[service] = self._node.create_client(kind, service)
-        client = self._clients[service]
-        if not client.wait_for_service(timeout_sec=wait):
-            raise InputError(f"nobody offers {service}; start the nodes: firsthand up sim|deploy ...")
-        future = client.call_async(Trigger.Request() if request is None else request)
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while not done.wait(max(min(1.0, deadline - time.monotonic()), 0.0)):
-            if time.monotonic() > deadline:
-                raise InputError(f"{service} did not answer within {timeout:g} s")
-            if not client.service_is_ready():
-                raise InputError(f"{service} did not answer, and nobody offers it any more")
-        answer: Any = future.result()
-        if not answer.success:
-            raise InputError(f"{service}: {answer.message}")
-        return answer.message
+        self._beside.__exit__()
 
     def reset(self) -> None:
         """Bring the robot to where an episode can begin; takes as long as a person needs."""
@@ -383,12 +339,6 @@ class Session:
                     self._changed.notify_all()
 
         return take
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
 
 
 def _interrupted_by(*numbers: signal.Signals) -> dict[signal.Signals, Any]:

@@ -13,17 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import GetParameters
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
@@ -46,6 +41,7 @@ from robot.reports import (
     decode,
 )
 from robot.ros import message_class
+from robot.spinning import SpinningNode
 
 LATEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Pictures and measurements: only the newest is shown."""
@@ -71,27 +67,18 @@ class Listener:
     """
 
     def __init__(self, namespace: str = ""):
-        self._namespace = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
+        self._beside = SpinningNode("monitor", namespace, enable_rosout=False)
+        self._namespace = self._beside.namespace
         self._watch: Watch | None = None
         self._asking = threading.Lock()
 
     def __enter__(self) -> "Listener":
-        # A context of its own: it ends when this does, whatever else this process does with ROS 2.
-        self._context = Context()
-        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
         with _apart():
-            self._node = Node("monitor", namespace=self._namespace, context=self._context, enable_rosout=False)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, name="monitor", daemon=True)
-        self._thread.start()
+            self._node = self._beside.__enter__().node
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(timeout_sec=1.0)
-        self._thread.join(timeout=2.0)
-        self._node.destroy_node()
-        self._context.try_shutdown()
+        self._beside.__exit__()
 
     def contract_path(self, timeout: float) -> Path:
         """Where the nodes that are up have the robot's contract from.
@@ -126,9 +113,8 @@ class Listener:
                 time.sleep(LOOK)
             return ""
         finally:
-            # By the thread that spins, which would otherwise find half a client, and end.
             for client in clients:
-                self._executor.create_task(self._node.destroy_client, client)
+                self._beside.by_spinning(self._node.destroy_client, client)
 
     def begin(self, watch: Watch, views: Views) -> None:
         """From now on tell what is heard."""
@@ -222,10 +208,6 @@ class Listener:
             self._watch.stop_answered(False, f"the call failed: {future.exception()}")
             return
         self._watch.stop_answered(future.result().success, future.result().message)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
 
 
 @contextlib.contextmanager

@@ -58,29 +58,18 @@ class Probe:
     """A node in the test's own process."""
 
     def __init__(self, namespace: str = ""):
-        import rclpy
-        from rclpy.context import Context
-        from rclpy.executors import SingleThreadedExecutor
-        from rclpy.node import Node
+        from robot.spinning import SpinningNode
 
-        self._context = Context()
-        rclpy.init(context=self._context, domain_id=int(os.environ["ROS_DOMAIN_ID"]))
-        self.node = Node("probe", context=self._context, namespace=namespace)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
+        self._beside = SpinningNode("probe", namespace).__enter__()
+        self.node = self._beside.node
         self.changed = threading.Condition()
         self._heard: dict[str, list[Heard]] = {}
         self._latched: set[str] = set()
         self._publishers: dict[str, Any] = {}
         self._clients: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
-        self._executor.shutdown(timeout_sec=2.0)
-        self._thread.join(timeout=2.0)
-        self.node.destroy_node()
-        self._context.try_shutdown()
+        self._beside.__exit__()
 
     def listen(self, topic: str, kind: str, *, latched: bool = False) -> None:
         """From now on hear a topic."""
@@ -135,8 +124,7 @@ class Probe:
 
     def silence(self, topic: str) -> None:
         """Publish there no more."""
-        # By the thread that spins, which would otherwise find half a publisher, and end.
-        ended = self._executor.create_task(self.node.destroy_publisher, self._publishers.pop(topic))
+        ended = self._beside.by_spinning(self.node.destroy_publisher, self._publishers.pop(topic))
         self.wait(f"{topic} is let go", ended.done)
 
     def call(self, service: str, kind: str = "std_srvs/srv/Trigger", **fields: Any) -> Any:

@@ -211,6 +211,7 @@ def test_a_page_whose_monitor_is_gone_says_so(robot: tuple[Robot, Nodes]) -> Non
 def test_it_asks_the_middleware_for_sockets_unless_somebody_has_said_what(
     domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from robot import spinning
     from robot.monitor import listening
 
     found: list[str | None] = []
@@ -222,8 +223,8 @@ def test_it_asks_the_middleware_for_sockets_unless_somebody_has_said_what(
         def destroy_node(self) -> None:
             pass
 
-    monkeypatch.setattr(listening, "Node", Bare)
-    monkeypatch.setattr(listening.SingleThreadedExecutor, "add_node", lambda *_: True)
+    monkeypatch.setattr(spinning, "Node", Bare)
+    monkeypatch.setattr(spinning.SingleThreadedExecutor, "add_node", lambda *_: True)
     monkeypatch.delenv(listening.TRANSPORTS, raising=False)
     with listening.Listener():
         assert listening.TRANSPORTS not in os.environ
