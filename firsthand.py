@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from commands import labels, logs, robots, runs
+from commands import evaluating, labels, learning, logs, reporting, robots
 from commands.common import Result
 from episodes.errors import InputError
 
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("doctor", _doctor, "What is installed, and what to do about what is missing.")
-    for stage in (logs, labels, runs, robots):
+    for stage in (logs, labels, learning, evaluating, reporting, robots):
         stage.add(command)
     return parser
 

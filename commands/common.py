@@ -3,11 +3,16 @@
 import argparse
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 Result = tuple[dict[str, Any] | list[Any], str]
 """What a command has to say: as one JSON document, and to a person."""
+
+
+RULINGS = ("own", "alternative", "stop")
+"""Of the feasibility filter; see `policies.feasibility.Ruling`."""
 
 
 class Add(Protocol):
@@ -78,3 +83,22 @@ def seed(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a seed, a whole number from 0 to 2^32 - 1")
     return int(text)
+
+
+def rulings_of(episodes: Iterable[Any]) -> dict[str, int] | None:
+    """What the feasibility filter decided in all of these; None where there was none."""
+    found = sum((Counter(episode.rulings) for episode in episodes), Counter())
+    return {ruling: found[ruling] for ruling in RULINGS} if found else None
+
+
+def ruled(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return ""
+    own, replaced, stopped = (counts[ruling] for ruling in RULINGS)
+    return f"; the filter let {own} actions pass, replaced {replaced} and stopped at {stopped}"
+
+
+def rate_of(successes: Iterable[bool | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [success for success in successes if success is not None]
+    return sum(known) / len(known) if known else None
