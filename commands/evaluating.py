@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from commands.common import Add, Result, bar, count, rate_of, ruled, rulings_of, task_of
+from commands.common import Add, Result, bar, count, note, rate_of, ruled, rulings_of, task_of
 from episodes.errors import InputError
 
 
@@ -171,7 +171,11 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
     run = Run.open(options.run)
     policy = Policy.load(run.last)
     found = run_episodes(
-        options.episodes, enable=options.enable, namespace=options.namespace, progress=bar("episodes", options.episodes)
+        options.episodes,
+        enable=options.enable,
+        namespace=options.namespace,
+        progress=bar("episodes", options.episodes),
+        say=note,
     )
     summary = evaluation_of(found, policy).summary()
     run.save_evaluation(f"ros-{options.episodes}", summary)

@@ -153,6 +153,7 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
         evaluation_episodes=options.evaluation_episodes or 10,
         namespace=options.namespace,
         progress=bar("episodes"),
+        say=note,
     )
     rate = rate_of(episode.success for episode in found if not episode.evaluation)
     document = {

@@ -23,13 +23,24 @@ def add(command: Add) -> None:
     )
     sub.add_argument("--namespace", default="", help="of the topics, in the bag or live")
 
-    sub = command("node", _node, "Run one ROS 2 node: sim_robot, actor, guardian, recorder, learner.")
+    sub = command(
+        "node", _node, "Run one ROS 2 node: sim_robot, actor, guardian, recorder, rewarder, learner, courier."
+    )
     sub.add_argument("name", metavar="NAME")
     sub.add_argument("rest", nargs=argparse.REMAINDER, metavar="--ros-args ...", help="as `ros2 run` takes them")
 
-    sub = command("up", _up, "Start a set of nodes: sim, record, deploy or finetune. Ends all of them with Ctrl-C.")
-    sub.add_argument("kind", metavar="sim|record|deploy|finetune")
+    sub = command(
+        "up", _up, "Start a set of nodes: sim, record, deploy, finetune, learn. Ends all of them with Ctrl-C."
+    )
+    sub.add_argument("kind", metavar="sim|record|deploy|finetune|learn")
     sub.add_argument("arguments", nargs="*", metavar="NAME:=VALUE", help="as `ros2 launch` has them; `list` shows them")
+
+    sub = command("call", _call, "Call a service of the nodes that are up, as `ros2 service call` does.")
+    sub.add_argument(
+        "service", metavar="SERVICE", help="such as recorder/start, guardian/rearm, or guardian/enable true"
+    )
+    sub.add_argument("value", nargs="?", choices=["true", "false"], help="of a service that is switched")
+    sub.add_argument("--namespace", default="", help="of the robot's services")
 
     sub = command("monitor", _monitor, "One web page on this machine: what the robot sees, does, learns; and a stop.")
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
@@ -123,6 +134,16 @@ def _up(options: argparse.Namespace) -> Result:
         given |= parse_settings([word.replace(":=", "=", 1)])
     up(options.kind, given, lambda line: print(line, file=sys.stderr, flush=True))
     return {}, ""
+
+
+def _call(options: argparse.Namespace) -> Result:
+    from robot.ros import require_ros
+
+    require_ros()
+    from robot.calling import call_service
+
+    said = call_service(options.service, None if options.value is None else options.value == "true", options.namespace)
+    return {"service": options.service, "message": said}, f"{options.service}: {said or 'done'}"
 
 
 def _monitor(options: argparse.Namespace) -> Result:

@@ -328,7 +328,7 @@ class Session:
 
     def _on_asks(self, message: String) -> None:
         if message.data:
-            self._say(f"please: {message.data}; then call recorder/ready")
+            self._say(f"please: {message.data}; then: firsthand call recorder/ready")
 
     def _collect(self, cls: Any, into: list[Any]) -> Callable[[String], None]:
         def take(message: String) -> None:

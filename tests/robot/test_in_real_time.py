@@ -73,7 +73,7 @@ def by_hand(real_time: Rig) -> tuple[RobotEpisode, list[str]]:
 
 def test_a_reset_by_hands_asks_for_them_and_waits(real_time: Rig, by_hand: tuple[RobotEpisode, list[str]]) -> None:
     found, asked = by_hand
-    assert asked == [f"please: {HANDS}; then call recorder/ready"]
+    assert asked == [f"please: {HANDS}; then: firsthand call recorder/ready"]
     assert [heard.message.data for heard in real_time.probe.heard("recorder/asks")] == ["", HANDS, ""][-2:]
     assert found.steps > 0
     assert not real_time.probe.call("recorder/ready").success, "nobody was asked for anything"
