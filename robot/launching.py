@@ -3,6 +3,7 @@
 """The node table as ROS 2 launch descriptions."""
 
 import os
+import time
 from typing import Any
 
 from launch import LaunchContext, LaunchDescription
@@ -22,12 +23,12 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from episodes.errors import InputError
 from episodes.typed import parse_settings
+from robot.restarting import Fate, Restarts
 from robot.table import ARGUMENTS, NodeSpec, nodes
-from robot.up import MOST_RESTARTS, RESTARTED
 
 
 def description_of(kind: str) -> LaunchDescription:
-    """A set of nodes; where one ends for good, all of them do."""
+    """A set of nodes; where one that is needed ends for good, all of them do."""
     arguments = [
         DeclareLaunchArgument(argument.name, default_value=str(argument.default), description=argument.what)
         for argument in ARGUMENTS[kind]
@@ -46,12 +47,12 @@ def _actions(kind: str, context: LaunchContext) -> list[Any]:
     apart = (kind == "sim" or given.get("task")) and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
     actions: list[Any] = [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
     for spec in specs:
-        actions += _started(spec, said)
+        actions += _started(spec, said, Restarts(spec.name))
     return actions
 
 
-def _started(spec: NodeSpec, said: dict[str, str], restarts: int = MOST_RESTARTS) -> list[Any]:
-    """A node that is started again so many times when it crashes; any other end of it ends all of them."""
+def _started(spec: NodeSpec, said: dict[str, str], restarts: Restarts) -> list[Any]:
+    """A node, and what is done when it ends."""
     files = [said["params_file"]] if said["params_file"] else []
     parameters = {key: ParameterValue(value, value_type=type(value)) for key, value in spec.parameters.items()}
     node = Node(
@@ -64,11 +65,14 @@ def _started(spec: NodeSpec, said: dict[str, str], restarts: int = MOST_RESTARTS
     )
 
     def over(event: Any, context: LaunchContext) -> list[Any]:
-        crashed = event.returncode < 0 and spec.name in RESTARTED
-        if crashed and restarts and not context.is_shutdown:
-            told = LogInfo(msg=f"firsthand: node {spec.path} has crashed; it is started again")
-            return [told, *_started(spec, said, restarts - 1)]
-        return [EmitEvent(event=Shutdown(reason=f"node {spec.path} has ended"))]
+        fate = Fate.OVER if context.is_shutdown else restarts.fate(event.returncode, time.monotonic())
+        if fate is Fate.OVER:
+            return [EmitEvent(event=Shutdown(reason=f"node {spec.path} has ended"))]
+        told = LogInfo(msg=f"firsthand: node {spec.path} has ended with {event.returncode}; {fate.value}")
+        if fate is Fate.WITHOUT:
+            return [told]
+        restarts.begun_again(time.monotonic())
+        return [told, *_started(spec, said, restarts)]
 
     return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=over))]
 

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import yaml
 
 from episodes.errors import InputError
+from robot.restarting import Fate, Restarts
 from robot.ros import require_ros
 from robot.table import NodeSpec, Value, nodes
 
@@ -22,11 +22,6 @@ GRACE = 10.0
 LAST_WORDS = 2.0
 """How long what a node has said is waited for when it has ended [s]."""
 ROBOT = "sim_robot"
-RESTARTED = frozenset({"actor", "courier", "learner", "recorder", "rewarder"})
-"""Nodes that are started again when they crash. Without the guardian, or its robot, nothing goes on; and what was told
-something that cannot be, would be told it again."""
-MOST_RESTARTS, WINDOW = 5, 60.0
-"""Of one node within so long [s]: more often is no accident."""
 LOOK = 0.2
 """Between two looks for a node that has ended [s]."""
 
@@ -40,7 +35,8 @@ class Up:
         self._readers: dict[str, threading.Thread] = {}
         self._last: dict[str, str] = {}
         self._commands = {spec.path: command_of(spec, namespace, params_file) for spec in specs}
-        self._restarts: dict[str, deque[float]] = {name: deque(maxlen=MOST_RESTARTS) for name in self._commands}
+        self._restarts = {name: Restarts(name.rpartition("/")[2]) for name in self._commands}
+        self._done_without: set[str] = set()
         self._mending = False
         self._stopping = threading.Event()
         self._changing = threading.Lock()
@@ -69,27 +65,36 @@ class Up:
         return self._processes[name].pid
 
     def ended(self) -> str | None:
-        """The name of a node that has ended for good; None while all are there."""
+        """The name of a node whose end is the end of all; None while all are there that are needed."""
         with self._changing:
-            over = [name for name, process in self._processes.items() if process.poll() is not None]
-            return next((name for name in over if not self._will_be_mended(name)), None)
+            over = (name for name in self._commands if self.status(name) is not None)
+            return next((name for name in over if self._fate(name) is Fate.OVER), None)
 
     def mend(self) -> None:
-        """Start again what has crashed, as long as that is not again and again."""
+        """Start again what has failed, or say that it is done without."""
         with self._changing:
             for name in self._commands:
-                if self._processes[name].poll() is not None and self._will_be_mended(name):
-                    self._say(f"firsthand: {self.problem(name)}; it is started again")
-                    self._restarts[name].append(time.monotonic())
+                if self.status(name) is None or name in self._done_without or self._stopping.is_set():
+                    continue
+                fate = self._fate(name)
+                if fate is Fate.OVER:
+                    continue
+                self._say(f"firsthand: {self.problem(name)}; {fate.value}")
+                if fate is Fate.WITHOUT:
+                    self._done_without.add(name)
+                else:
+                    self._restarts[name].begun_again(time.monotonic())
                     self._start(name, self._commands[name])
 
-    def _will_be_mended(self, name: str) -> bool:
-        """Of one that has ended, whether it is started again."""
-        restarts = self._restarts[name]
-        often = len(restarts) == MOST_RESTARTS and time.monotonic() - restarts[0] < WINDOW
-        crashed = self._processes[name].returncode < 0
-        kind = name.rpartition("/")[2]
-        return self._mending and kind in RESTARTED and crashed and not often and not self._stopping.is_set()
+    def _fate(self, name: str) -> Fate:
+        """Of a node that has ended."""
+        if name in self._done_without:
+            return Fate.WITHOUT
+        if not self._mending or self._stopping.is_set():
+            return Fate.OVER
+        status = self.status(name)
+        assert status is not None
+        return self._restarts[name].fate(status, time.monotonic())
 
     def keep_mending(self) -> None:
         """From now on, in a thread of its own, until `stop`."""
@@ -191,7 +196,7 @@ def up(kind: str, given: Mapping[str, Value], say: Callable[[str], None]) -> Non
     """Start a set of nodes and wait until it is interrupted (SIGINT), or told to end (SIGTERM).
 
     Raises:
-        InputError: where a node ends by itself; the others are ended, too.
+        InputError: where a node that is needed ends by itself; the others are ended, too.
         KeyboardInterrupt: when it was interrupted or told to end.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)

@@ -27,6 +27,7 @@ from episodes.errors import InputError
 from robot.contract import RobotContract
 from robot.contract_file import read_robot_contract
 from robot.reports import decode
+from robot.restarting import BAD_INPUT
 from robot.ticking import SWITCH, ask_for_realtime, ask_for_realtime_middleware
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -69,7 +70,7 @@ class Shell(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._kept = self._entities()
-        self.active = self.ending = False
+        self.active = self.began = self.ending = False
         if with_input:
             threading.Thread(target=self._end_with_input, daemon=True).start()
 
@@ -141,6 +142,7 @@ class Shell(LifecycleNode):
         super().on_activate(state)
         result = self._transition(self.activate)
         self.active = result == TransitionCallbackReturn.SUCCESS
+        self.began |= self.active
         # What is there now stays. To look through all of it again for garbage would stop a tick for 50 ms and more.
         gc.collect()
         gc.freeze()
@@ -221,7 +223,8 @@ class Shell(LifecycleNode):
 
 
 def run_node(make: Callable[[], Shell], arguments: Sequence[str] | None = None) -> int:
-    """Run one node until it is told to stop. Returns the exit status: 2 for bad input, 1 for another error."""
+    """Run one node until it is told to stop. Returns the exit status: 2 where what it was told keeps it from beginning,
+    1 for what ended it later, or for another error."""
     # A crash below Python says where it came from.
     faulthandler.enable()
     sys.setswitchinterval(SWITCH)
@@ -243,7 +246,7 @@ def run_node(make: Callable[[], Shell], arguments: Sequence[str] | None = None) 
         executor.shutdown(timeout_sec=1.0)
         thread.join(timeout=2.0)
         if node.failure is not None:
-            return _told(node.failure)
+            return _told(node.failure, BAD_INPUT if not node.began else 1)
         return 0
     except InputError as error:
         return _told(error)
@@ -253,10 +256,10 @@ def run_node(make: Callable[[], Shell], arguments: Sequence[str] | None = None) 
         rclpy.try_shutdown()
 
 
-def _told(error: BaseException) -> int:
+def _told(error: BaseException, status: int = BAD_INPUT) -> int:
     if isinstance(error, InputError):
         sys.stderr.write(f"firsthand: {error}\n")
-        return 2
+        return status
     traceback.print_exception(error)
     return 1
 

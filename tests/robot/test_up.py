@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from episodes.errors import InputError
 from robot import up as up_module
+from robot.restarting import MOST_RESTARTS
 from robot.table import NodeSpec
 from robot.up import Up, _yaml, command_of, running, up
 
@@ -354,12 +355,23 @@ def test_what_was_told_something_wrong_is_not_told_it_again(start: Start) -> Non
     assert processes.status("learner") == 2
 
 
-def test_what_crashes_again_and_again_is_given_up(start: Start) -> None:
+def test_who_acts_and_crashes_again_and_again_ends_all(start: Start) -> None:
     heard = Heard()
-    processes = start(heard, guardian=SLEEPS, learner="import os; os.kill(os.getpid(), 9)")
+    processes = start(heard, guardian=SLEEPS, actor="import os; os.kill(os.getpid(), 9)")
     processes.keep_mending()
-    assert ended(processes) == "learner"
-    assert sum("started again" in line for line in heard.lines) == up_module.MOST_RESTARTS
+    assert ended(processes) == "actor"
+    assert sum("started again" in line for line in heard.lines) == MOST_RESTARTS
+
+
+def test_a_robot_goes_on_without_a_learner_that_fails_again_and_again(start: Start) -> None:
+    heard = Heard()
+    processes = start(heard, guardian=SLEEPS, learner="raise SystemExit('out of memory')")
+    processes.keep_mending()
+    heard.wait_for("firsthand: node learner ended with 1: out of memory; the robot goes on without it")
+    assert processes.ended() is None
+    assert sum("started again" in line for line in heard.lines) == MOST_RESTARTS
+    time.sleep(3 * up_module.LOOK)
+    assert sum("without it" in line for line in heard.lines) == 1
 
 
 def test_nobody_is_started_again_while_all_are_ended(start: Start) -> None:
