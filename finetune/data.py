@@ -32,7 +32,9 @@ class OfflineData:
     """What made the label set, where that can label new episodes, too; see `rewards.labeller`."""
     origin: dict[str, Any]
     sparse: bool
-    """Whether its raw rewards are 0 and 1 alone: then a success is a reward."""
+    """See `is_sparse`."""
+    provenance: dict[str, Any]
+    """Of the label set."""
     quickest: int | None
     """Steps to the earliest success that the labels know; None where they know of none."""
     warnings: tuple[str, ...] = ()
@@ -59,17 +61,23 @@ def load_offline(store_path: Path, config: TrainConfig, snapshot_id: str | None 
     store.tag(f"run-{snapshot.id}", snapshot.id)
     origin = _origin(store_path, snapshot, labels, transitions, held_out)
     warnings = _warnings(snapshot, labels) if needs_costs(config.algorithm) else ()
-    reward = labels.values["reward"]
     return OfflineData(
         transitions,
         snapshot.contract,
         encoder,
         _made_by(store_path, labels),
         origin,
-        sparse=bool(np.isin(reward[~np.isnan(reward)], (0, 1)).all()),
+        sparse=is_sparse(labels),
+        provenance=labels.provenance,
         quickest=_quickest_success(snapshot, labels),
         warnings=warnings,
     )
+
+
+def is_sparse(labels: LabelSet) -> bool:
+    """Whether its rewards are 0 and 1 alone: then a success is a reward."""
+    reward = labels.values["reward"]
+    return bool(np.isin(reward[~np.isnan(reward)], (0, 1)).all())
 
 
 def labeller_of(run: Run) -> Path | None:

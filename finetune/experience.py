@@ -65,6 +65,17 @@ class Mixture:
             raise InputError(f"{last[0]} is reached after anneal_episodes; give that, too")
 
 
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Of an episode, per step."""
+
+    reward: np.ndarray
+    terminated: np.ndarray
+    """Whether the task ended there, bool."""
+    seen: np.ndarray | None = None
+    """Success, bool, where somebody looks at it."""
+
+
 class Experience:
     """Transitions of all three sources, labelled as the offline ones were."""
 
@@ -99,10 +110,11 @@ class Experience:
         self.steps = 0
         """Of these episodes."""
         self.left_out = 0
-        """Episodes in a row that were not learned from, since their labels cannot be right."""
+        """Episodes in a row that were not learned from: their labels cannot be right, or nothing rewards them."""
         self.info: Info = {}
         """Of the last batch, to be logged."""
         self._doubt = ""
+        """Why the last episode was left out; empty where it was not."""
         self._agreed: deque[bool] = deque(maxlen=RECENT)
 
     @property
@@ -114,40 +126,38 @@ class Experience:
     def doubt(self) -> str:
         """What is wrong with the labels, as far as one can tell; empty where nothing is."""
         if self.left_out:
-            return f"{self.left_out} episodes in a row were left out, the last since it is {self._doubt}"
+            return f"{self.left_out} episodes in a row were left out, the last since it {self._doubt}"
         wrong = sum(not agreed for agreed in self._agreed)
         if len(self._agreed) >= ENOUGH and wrong > DISAGREEMENT * len(self._agreed):
             return f"labels and what was said at the time differ on {wrong} of the last {len(self._agreed)} episodes"
         return ""
 
     def add(self, episode: Episode) -> dict[str, float]:
-        """Take an episode; what is to be logged of it.
-
-        Raises:
-            InputError: where nothing says how it is to be rewarded.
-        """
+        """Take an episode, or leave it out; what is to be logged of it."""
         features = None
         if self._data.encoder is not None:
             features = self._data.encoder.encode(episode.images[str(self._camera)])
         outcome = self._outcome(episode)
-        reward, terminated, seen = self._labels(episode)
+        labels = self._labels(episode)
         self.episodes += 1
         self.steps += episode.steps
-        if seen is not None:
-            outcome["online/success_seen"] = float(seen.any())
+        self._doubt = self._unrewarded(episode) if labels is None else ""
+        if labels is not None and labels.seen is not None:
+            outcome["online/success_seen"] = float(labels.seen.any())
             if "online/success" in outcome:
-                self._agreed.append(bool(outcome["online/success"]) == bool(seen.any()))
-            self._doubt = self._implausible(seen)
+                self._agreed.append(bool(outcome["online/success"]) == bool(labels.seen.any()))
+            self._doubt = self._implausible(labels.seen)
         self.left_out = self.left_out + 1 if self._doubt else 0
-        if self._doubt:
-            outcome["online/left_out"] = 1.0
-        else:
-            self._online.add(episode.state, episode.action, reward, terminated, features)
-            if self.own is not None:
-                self.own.add(self.episodes, episode, reward, terminated, features)
-            if episode.source is not None and (taken := episode.source == Source.INTERVENTION).any():
-                self._interventions.add(episode.state, episode.action, reward, terminated, features, begin_at=taken)
-                outcome["online/intervened"] = float(taken.mean())
+        if labels is None or self._doubt:
+            return outcome | {"online/left_out": 1.0}
+        self._online.add(episode.state, episode.action, labels.reward, labels.terminated, features)
+        if self.own is not None:
+            self.own.add(self.episodes, episode, labels.reward, labels.terminated, features)
+        if episode.source is not None and (taken := episode.source == Source.INTERVENTION).any():
+            self._interventions.add(
+                episode.state, episode.action, labels.reward, labels.terminated, features, begin_at=taken
+            )
+            outcome["online/intervened"] = float(taken.mean())
         return outcome
 
     def sample(self) -> Batch:
@@ -163,24 +173,28 @@ class Experience:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._sampler.load_state_dict(state)
 
-    def _labels(self, episode: Episode) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Reward and end of the task, and where somebody looks at it the success, per step."""
+    def _labels(self, episode: Episode) -> "_Labels | None":
+        """None where nothing says how it is to be rewarded."""
         ended = np.zeros(episode.steps, bool)
         ended[-1] = episode.terminated
         if self._labeller is not None:
             labels = self._labeller(episode)
             success = labels.get("success")
             terminated = labels["terminated"] > 0 if "terminated" in labels else ended
-            return labels["reward"], terminated, None if success is None else np.nan_to_num(success) > 0
+            return _Labels(labels["reward"], terminated, None if success is None else np.nan_to_num(success) > 0)
         if episode.reward is not None:
-            return episode.reward, ended, None
-        if episode.success is not None and self._data.sparse:
-            # What nobody said was none: an episode's end is what people say.
-            return np.nan_to_num(episode.success), ended, None
+            return _Labels(episode.reward, ended)
+        if self._data.sparse:
+            # What nobody said was none: people say that it was one, and let time run up where it was not.
+            said = np.zeros(episode.steps, np.float32) if episode.success is None else np.nan_to_num(episode.success)
+            return _Labels(said, ended)
+        return None
+
+    def _unrewarded(self, episode: Episode) -> str:
         said = "nobody said how it ended" if episode.success is None else "only its success is known"
-        raise InputError(
-            f"{episode.origin}: has no rewards, and {said}; the run's labels {self._data.origin['labels']!r} were not "
-            "made by looking, so nothing can reward it: label by looking, or say success and failure of sparse rewards"
+        return (
+            f"has no rewards, and {said}: the run's labels {self._data.origin['labels']!r} were not made by looking, "
+            "and are no successes, so nothing rewards it"
         )
 
     def _outcome(self, episode: Episode) -> dict[str, float]:
@@ -198,4 +212,4 @@ class Experience:
         steps = int(np.argmax(success)) + 1
         if not success.any() or quickest is None or steps >= quickest / 2:
             return ""
-        return f"called a success after {steps} steps, where the quickest offline took {quickest}"
+        return f"is called a success after {steps} steps, where the quickest offline took {quickest}"

@@ -141,6 +141,11 @@ class Beginning:
     @classmethod
     def _of(cls, train: TrainConfig, saved: Checkpoint, origin: Mapping[str, Any]) -> "Beginning":
         data = load_offline(Path(origin["store"]), train, origin["snapshot"])
+        if penalty := data.provenance.get("penalty"):
+            raise InputError(
+                f"{origin['store']}: label set {origin['labels']!r} takes a penalty of {penalty:g} from what violates "
+                "something, and nothing takes that from online episodes; go on from a run whose labels have none"
+            )
         labeller = None
         if data.labeller is not None:
             labeller = EpisodeLabeller(Labeller.load(data.labeller), choose_device(train.device))

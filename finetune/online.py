@@ -18,6 +18,7 @@ from finetune.h2o import GapConfig
 from finetune.learner import Beginning, Learner, LearningConfig
 from finetune.mixing import Branches, Mix, WeightedExperience
 from finetune.pretrain import last_metrics
+from finetune.rewarded import check_rewards
 from finetune.run import MetricsLog, Run
 from finetune.trials import Trial
 from policies.checkpoint import actor_hash
@@ -93,8 +94,8 @@ def finetune(
 ) -> FinetuneResult:
     """Begin an online run from a pretrained one and carry it to its end."""
     # Whatever can be refused is refused before the run's folder is made.
-    Run.open(parent)
     Run.check_free(run_path)
+    check_rewards(Run.open(parent), config.task)
     beginning = Beginning.of_parent(parent, config)
     history = beginning.train.sampling.history
     if config.mix is not None and history > 1:

@@ -179,6 +179,7 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     if reset_free := bool(said["backward"] or said["backward_new"]):
         _check_backward(said)
         said = said | {"judge": _judge_of_both(said)}
+    _check_rewards(said)
     new = Path(str(said["new"])).absolute()
     store = said["store"] or str(new / "episodes")
     moved = {
@@ -271,6 +272,21 @@ def _check_runs(kind: str, said: Mapping[str, Value]) -> None:
     for name, what in (("run", "the pretrained"), ("new", "the new")):
         if not said[name]:
             raise InputError(f"{kind}: give it {name}, {what} run's folder")
+
+
+def _check_rewards(said: Mapping[str, Value]) -> None:
+    """Raise an InputError where nothing would reward what is learned from, before the robot has worked for nothing."""
+    from finetune.rewarded import check_rewards
+    from finetune.run import Run
+
+    if said["judge"] == "nobody":
+        # Then somebody may say rewards who is none of these nodes.
+        return
+    if (Path(str(said["run"])) / "config.yaml").is_file():
+        # Where it is not, whoever needs it says so better.
+        check_rewards(Run.open(Path(str(said["run"]))), str(said["task"]))
+    if said["backward"] and not said["task"]:
+        check_rewards(Run.open(Path(str(said["backward"]))))
 
 
 def _judge(said: Mapping[str, Value], *, simulated: bool) -> str:

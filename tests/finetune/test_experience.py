@@ -189,15 +189,28 @@ def test_where_rewards_are_successes_saying_one_is_enough(experience: Callable[.
     assert sorted(set(one.sample().reward.tolist())) == [0.0, 1.0]
 
 
-def test_where_nothing_was_said_it_cannot_be_rewarded(experience: Callable[..., Experience]) -> None:
-    with pytest.raises(InputError, match=r"today: has no rewards, and nobody said how it ended; the run's labels"):
-        experience().add(walked(reward=None, success=None))
+def test_where_rewards_are_successes_and_nobody_said_one_there_was_none(experience: Callable[..., Experience]) -> None:
+    one = experience(1000, offline_share=0.0)
+    one.add(walked(4, reward=None, success=None))
+    assert (one.doubt, set(one.sample().reward.tolist())) == ("", {0.0})
 
 
-def test_nor_by_its_success_where_rewards_are_more(store: Path, experience: Callable[..., Experience]) -> None:
+@pytest.mark.parametrize(
+    ("said", "known"), [(None, "nobody said how it ended"), (np.zeros(8, np.float32), "only its success is known")]
+)
+def test_what_nothing_rewards_is_left_out_and_told_of(
+    store: Path, experience: Callable[..., Experience], said: np.ndarray | None, known: str
+) -> None:
     opened = Store.open(store)
     snapshot = opened.snapshot()
     reward = np.linspace(-1, 0, snapshot.steps, dtype=np.float32)
     opened.write_labels(LabelSet("shaped", {"reward": reward}, np.ones(snapshot.episodes, bool), {}))
-    with pytest.raises(InputError, match="has no rewards, and only its success is known"):
-        experience(labels="shaped").add(walked(reward=None))
+    one = experience(labels="shaped")
+    assert one.add(walked(reward=None, success=said))["online/left_out"] == 1
+    assert (one.ready, one.episodes) == (False, 1)
+    assert one.doubt == (
+        f"1 episodes in a row were left out, the last since it has no rewards, and {known}: the run's labels 'shaped' "
+        "were not made by looking, and are no successes, so nothing rewards it"
+    )
+    assert "online/left_out" not in one.add(walked())
+    assert one.doubt == ""
