@@ -65,7 +65,7 @@ class Following:
         metrics = learner.learn()
         self._log.write(learner.learned, outcome | metrics)
         if learner.learned % learner.config.checkpoint_every == 0:
-            learner.save()
+            learner.save(self._tried(snapshot))
         self._since = time.monotonic()
         self.learning += self._since - began
         return True
@@ -76,8 +76,21 @@ class Following:
             self.learner.save()
 
     def close(self) -> None:
+        """Judge the trial that is under way by what there is of it, and keep everything."""
+        if logged := self.learner.end_trial():
+            self._log.write(self.learner.learned, logged)
+            self.learner.save()
         self.keep()
         self._log.close()
+
+    def _tried(self, snapshot: Snapshot) -> set[int]:
+        """Policies that are evaluated in episodes that were not learned from yet."""
+        found = set()
+        for index in range(self.learner.learned, snapshot.episodes):
+            if snapshot.metadata[index].get("evaluation"):
+                rows = int(snapshot.step_starts[index]), int(snapshot.step_ends[index])
+                found.add(int(snapshot.column("policy", *rows).max()))
+        return found
 
     def _snapshot(self) -> Snapshot | None:
         """What is in the store now; None while there is none."""

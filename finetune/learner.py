@@ -264,8 +264,17 @@ class Learner:
             info = self.algorithm.update(self.experience.sample())
         return scalars(info | self.experience.info)
 
-    def save(self) -> None:
-        """A checkpoint, named after the episodes that it has learned from."""
+    def end_trial(self) -> dict[str, float]:
+        """Judge a trial that no further episode has ended; what is to be logged, where there is one."""
+        finished = self.trials.finished(None)
+        return {} if finished is None else self.judge(finished)
+
+    def save(self, to_come: Iterable[int] = ()) -> None:
+        """A checkpoint, named after the episodes that it has learned from.
+
+        Args:
+            to_come: policies that are tried in episodes that it has not taken yet: theirs are kept.
+        """
         self.policy = actor_hash(self.algorithm)
         self.trials.checkpoints[self.policy] = self.learned
         note = {"online_episodes": self.learned, "step": self.algorithm.step, "trials": self.trials.note()}
@@ -280,7 +289,7 @@ class Learner:
             beside=self.experience.state_dict(),
             note=note,
         )
-        self.trials.kept(self.run.mark_last(self.learned, self.trials.wanted))
+        self.trials.kept(self.run.mark_last(self.learned, self.trials.wanted(to_come)))
         self.saved_at = self.learned
 
 

@@ -89,7 +89,7 @@ class Run:
         """
         write_whole(self.path / LAST, f"{step:09d}\n")
         complete = sorted(p for p in (self.path / CHECKPOINTS).iterdir() if not p.name.startswith("."))
-        spared = {self.checkpoint(each) for each in keep}
+        spared = {self.checkpoint(each) for each in (step, *keep)}
         for old in [each for each in complete[:-KEPT_CHECKPOINTS] if each not in spared]:
             for file in old.iterdir():
                 file.unlink()

@@ -1,8 +1,16 @@
 """How good policies were when they were tried, and going back to the best where a newer one is much worse."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from scipy.stats import fisher_exact
+
+from finetune.intervals import rate_interval
+
+CHANCE = 0.05
+"""How often a policy that is as good as the best may look so much worse that it is given up. The best is the luckiest
+of several: by rates alone, a policy of no difference would be given up after every third trial of ten episodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,16 @@ class Trial:
     def rate(self) -> float:
         return self.successes / self.episodes
 
+    @property
+    def at_least(self) -> float:
+        """Lower end of the rate's interval: one success of one says less than eight of ten."""
+        return rate_interval(self.successes, self.episodes)[0]
+
+    def is_worse_than(self, other: "Trial") -> bool:
+        """Whether that is more than chance: Fisher's exact test, one-sided."""
+        table = [[each.successes, each.episodes - each.successes] for each in (self, other)]
+        return float(fisher_exact(table, alternative="less").pvalue) < CHANCE  # type: ignore[union-attr]
+
 
 class Trials:
     """Collects evaluation episodes by policy. Those of one policy that follow each other are one trial.
@@ -31,7 +49,7 @@ class Trials:
     def __init__(self, tolerated: float | None):
         self._tolerated = tolerated
         self.best: Trial | None = None
-        """The newest of the best."""
+        """Whose success is at least the highest; of equals the newest, which has learned more."""
         self.checkpoints: dict[int, int] = {}
         """Of the policies that are still kept, by hash."""
         self._policy = 0
@@ -56,20 +74,28 @@ class Trials:
         return Trial(tried, self.checkpoints[tried], sum(outcomes), len(outcomes))
 
     def judge(self, trial: Trial) -> Trial | None:
-        """Remember the best; the one to go back to, where this one is much worse."""
-        if self.best is None or trial.rate >= self.best.rate:
+        """Remember the best; the one to go back to, where this one is much worse, and that is no accident."""
+        best = self.best
+        if best is not None and trial.policy == best.policy:
+            # It was not learned from in between, or a trial was interrupted.
+            trial = Trial(
+                best.policy, trial.checkpoint, best.successes + trial.successes, best.episodes + trial.episodes
+            )
+            self.best = trial
+            return None
+        if best is None or trial.at_least >= best.at_least:
             self.best = trial
             return None
         # What is tolerated is a decimal fraction, and differences of such are a little off.
-        if self._tolerated is None or trial.rate + self._tolerated > self.best.rate - 1e-9:
+        if self._tolerated is None or trial.rate + self._tolerated > best.rate + 1e-9:
             return None
-        return self.best
+        return best if trial.is_worse_than(best) else None
 
-    @property
-    def wanted(self) -> set[int]:
-        """Checkpoints that must stay: the best policy's, and that of the one that is being tried."""
-        trying = {self.checkpoints[self._policy]} if self._policy in self.checkpoints else set()
-        return trying | ({self.best.checkpoint} if self.best is not None else set())
+    def wanted(self, to_come: Iterable[int] = ()) -> set[int]:
+        """Checkpoints that must stay: the best policy's, that of the one that is being tried, and of those that are
+        tried in episodes that are still to come."""
+        kept = {self.checkpoints[each] for each in (self._policy, *to_come) if each in self.checkpoints}
+        return kept | ({self.best.checkpoint} if self.best is not None else set())
 
     def kept(self, checkpoints: Sequence[int]) -> None:
         """Forget policies whose checkpoints are gone."""

@@ -13,11 +13,27 @@ from torch import Tensor
 from episodes.contract import Contract, contract_from
 from episodes.errors import InputError
 from episodes.files import whole_folder
-from episodes.typed import parse, plain
+from episodes.typed import STRICT, parse, plain
 from policies.algorithm import Algorithm, preparation_in
 from policies.registry import config_class, make_algorithm
 
 TENSORS, DESCRIPTION = "state.safetensors", "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """The file `state.json`."""
+
+    __pydantic_config__ = STRICT
+
+    algorithm: str
+    config: dict[str, Any]
+    decay_steps: int | None
+    contract: dict[str, Any]
+    camera: str | None
+    encoder: str | None
+    sha256: str
+    note: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +78,19 @@ def save_checkpoint(
     tensors = algorithm.state_dict() | {f"beside/{key}": value for key, value in (beside or {}).items()}
     data = save(tensors)
     digest = sha256(data).hexdigest()
-    description = {
-        "algorithm": algorithm.name,
-        "config": plain(algorithm.config),
-        "decay_steps": algorithm.decay_steps,
-        "contract": plain(contract),
-        "camera": camera,
-        "encoder": encoder,
-        "sha256": digest,
-        "note": note or {},
-    }
+    description = _Description(
+        algorithm=algorithm.name,
+        config=plain(algorithm.config),
+        decay_steps=algorithm.decay_steps,
+        contract=plain(contract),
+        camera=camera,
+        encoder=encoder,
+        sha256=digest,
+        note=note or {},
+    )
     with whole_folder(path) as folder:
         (folder / TENSORS).write_bytes(data)
-        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2))
+        (folder / DESCRIPTION).write_text(json.dumps(plain(description), indent=2))
     return digest
 
 
@@ -91,25 +107,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InputError: where it is missing, damaged, or its tensors are not the ones that were described.
     """
+    where = str(path / DESCRIPTION)
     try:
-        description = json.loads((path / DESCRIPTION).read_text())
+        described = json.loads((path / DESCRIPTION).read_text())
         data = (path / TENSORS).read_bytes()
-        digest = sha256(data).hexdigest()
-        if digest != description["sha256"]:
-            raise InputError(f"{path / TENSORS}: does not match its description: damaged or replaced; use another one")
-        state = load(data)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: is no checkpoint that can be read ({type(error).__name__}: {error})") from None
-    name = description["algorithm"]
-    config = parse(config_class(name), description["config"], str(path / DESCRIPTION))
-    algorithm = make_algorithm(name, config, preparation_in(state), seed=0, decay_steps=description["decay_steps"])
-    algorithm.load_state_dict(state)
+    if not isinstance(described, dict):
+        raise InputError(
+            f"{where}: expected an object, got {type(described).__name__}: damaged; use another checkpoint"
+        )
+    description = parse(_Description, described, where)
+    digest = sha256(data).hexdigest()
+    if digest != description.sha256:
+        raise InputError(f"{path / TENSORS}: does not match its description: damaged or replaced; use another one")
+    config = parse(config_class(description.algorithm), description.config, where)
+    contract = contract_from(description.contract, where)
+    try:
+        state = load(data)
+        algorithm = make_algorithm(
+            description.algorithm, config, preparation_in(state), seed=0, decay_steps=description.decay_steps
+        )
+        algorithm.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # Whole, and of something else than it says.
+        found = " ".join(str(error).split())
+        raise InputError(f"{path}: holds no {description.algorithm!r} as it is described: {found}") from None
     return Checkpoint(
         algorithm=algorithm,
-        contract=contract_from(description["contract"], str(path / DESCRIPTION)),
-        camera=description["camera"],
-        encoder=description["encoder"],
+        contract=contract,
+        camera=description.camera,
+        encoder=description.encoder,
         beside={key.removeprefix("beside/"): value for key, value in state.items() if key.startswith("beside/")},
-        note=description["note"],
+        note=description.note,
         hash=digest,
     )

@@ -59,13 +59,13 @@ def evaluations(run: Path) -> dict[int, tuple[float, float | None]]:
 
 
 def test_it_goes_back_to_the_best(parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path) -> None:
-    told(_2=0.9, _4=0.8, _6=0.6, _8=0.8)
+    told(_2=0.9, _4=0.8, _6=0.3, _8=0.8)
     finetune(parent, tmp_path / "run", online())
     assert evaluations(tmp_path / "run") == {
         0: (0.5, None),
         2: (0.9, None),
         4: (0.8, None),
-        6: (0.6, 2),
+        6: (0.3, 2),
         8: (0.8, None),
     }
     # The checkpoint of the best is still there, with the policy that was acted with after the sixth episode.
@@ -144,11 +144,11 @@ def following(parent: Path, run: Path, store: Path) -> Following:
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_trials_come_with_the_episodes(dies: bool, parent: Path, robot: Callable[..., None], tmp_path: Path) -> None:
-    """A trial of the beginning, three episodes, a trial of what they have taught: all failures."""
+    """A trial of the beginning, all successes, three episodes, and a trial of what they have taught, all failures."""
     run = tmp_path / "run"
     one = following(parent, run, tmp_path / "robot")
     first = one.learner.policy
-    schedule = [(True, True), (False, True), *[(False, False)] * 3, (False, True), (False, True), (False, False)]
+    schedule = [*[(True, True)] * 4, *[(False, False)] * 3, *[(False, True)] * 4, (False, False)]
     held = None
     for success, evaluation in schedule:
         if evaluation and held is not None:
@@ -161,11 +161,45 @@ def test_trials_come_with_the_episodes(dies: bool, parent: Path, robot: Callable
             one = following(parent, run, tmp_path / "robot")
     one.close()
     found = {line["step"]: line for line in Run.open(run).metrics() if "evaluation/success_rate" in line}
-    assert list(found) == [3, 8]
-    assert (found[3]["evaluation/success_rate"], found[3]["evaluation/episodes"]) == (0.5, 2)
-    assert (found[8]["evaluation/success_rate"], found[8]["evaluation/back_to"]) == (0.0, 0)
+    assert list(found) == [5, 12]
+    assert (found[5]["evaluation/success_rate"], found[5]["evaluation/episodes"]) == (1.0, 4)
+    assert (found[12]["evaluation/success_rate"], found[12]["evaluation/back_to"]) == (0.0, 0)
     assert policy_at(run, 0) == first
     lines = Run.open(run).metrics()
     assert ["evaluation/success" in line for line in lines] == ["online/success" not in line for line in lines]
-    assert [line["step"] for line in lines if "evaluation/success" in line] == [1, 2, 6, 7]
+    assert [line["step"] for line in lines if "evaluation/success" in line] == [1, 2, 3, 4, 8, 9, 10, 11]
     assert len(one.learner.successes) == 4, "evaluations are told apart"
+
+
+def test_a_policy_stays_as_long_as_episodes_that_try_it_are_still_to_come(
+    parent: Path, robot: Callable[..., None], tmp_path: Path
+) -> None:
+    """A learner that is far behind: what it began with is tried in the last of twelve episodes."""
+    one = following(parent, tmp_path / "run", tmp_path / "robot")
+    for number in range(12):
+        robot(one, success=True, evaluation=number > 9)
+    while one.step():
+        pass
+    one.close()
+    found = [line for line in Run.open(tmp_path / "run").metrics() if "evaluation/success_rate" in line]
+    assert [(line["evaluation/success_rate"], line["evaluation/episodes"]) for line in found] == [(1.0, 2)]
+    assert one.learner.trials.best is not None
+    assert one.learner.trials.best.checkpoint == 0
+
+
+def test_a_trial_that_nothing_follows_is_judged_at_the_end_and_once(
+    parent: Path, robot: Callable[..., None], tmp_path: Path
+) -> None:
+    one = following(parent, tmp_path / "run", tmp_path / "robot")
+    robot(one, success=True, evaluation=True)
+    assert one.step()
+    one.close()
+    again = following(parent, tmp_path / "run", tmp_path / "robot")
+    robot(again)
+    assert again.step()
+    again.close()
+    found = [line["step"] for line in Run.open(tmp_path / "run").metrics() if "evaluation/success_rate" in line]
+    assert found == [1]
+    best = again.learner.trials.best
+    assert best is not None
+    assert (best.successes, best.episodes) == (1, 1)

@@ -123,3 +123,34 @@ def test_a_crash_while_saving_leaves_no_checkpoint(preparation, batch, contract,
             save_checkpoint(tmp_path / name, algorithm, contract)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert (tmp_path / "old" / TENSORS).read_bytes() == before
+
+
+def described(path, **changes):
+    """Change what a checkpoint says of itself; None takes a key away."""
+    description = json.loads((path / DESCRIPTION).read_text()) | changes
+    (path / DESCRIPTION).write_text(json.dumps({key: value for key, value in description.items() if value != "away"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"camera": "away"}, "camera: Field required"),
+        ({"contract": None}, "state.json: contract: Input should be a valid dictionary"),
+        ({"algorithm": "iqm"}, "did you mean 'iql'"),
+        ({"algorithm": "iql"}, "holds no 'iql' as it is described"),
+        ({"config": {"hidden": [32, 32]}}, "holds no 'bc' as it is described"),
+        ({"hash": 1}, "unknown key 'hash' in"),
+    ],
+)
+def test_a_description_of_something_else_is_refused(changes, said, preparation, batch, contract, tmp_path):
+    save_checkpoint(tmp_path / "a", learner("bc", preparation, batch), contract)
+    described(tmp_path / "a", **changes)
+    with pytest.raises(InputError, match=said):
+        load_checkpoint(tmp_path / "a")
+
+
+def test_a_description_that_is_no_object_is_refused(preparation, batch, contract, tmp_path):
+    save_checkpoint(tmp_path / "a", learner("bc", preparation, batch), contract)
+    (tmp_path / "a" / DESCRIPTION).write_text("[1, 2]")
+    with pytest.raises(InputError, match=r"state.json: expected an object, got list"):
+        load_checkpoint(tmp_path / "a")
