@@ -5,8 +5,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from commands.common import Add, Result, bar, count, note, rate_of, ruled, rulings_of, task_of
+from commands.common import Add, Result, bar, count, note, rate_of, ruled, rulings_of, seconds, task_of
 from episodes.errors import InputError
+
+OF_ROBOTS = ("namespace", "enable", "timeout")
+"""What is said of the robot whose nodes are up."""
 
 
 def add(command: Add) -> None:
@@ -20,6 +23,7 @@ def add(command: Add) -> None:
     sub.add_argument("--ros", action="store_true", help="on the robot whose nodes are up, real or simulated")
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
     sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
+    sub.add_argument("--timeout", type=seconds, help="--ros: of one episode [s] (default: 120)")
     sub.add_argument("--gap")
     sub.add_argument(
         "--filter", type=Path, metavar="RUN", help="a calibrated fisor run: only what it judges feasible is carried out"
@@ -61,6 +65,9 @@ def _evaluate(options: argparse.Namespace) -> Result:
         raise InputError(
             "evaluate: expected --task TASK, --ros for the robot whose nodes are up, or --held-out for its log"
         )
+    for flag in OF_ROBOTS:
+        if getattr(options, flag):
+            raise InputError(f"evaluate: --{flag} is for robots; give --ros, too")
     policy = Policy.load(run.last, deterministic=not options.stochastic)
     task = task_of(options, () if policy.camera is None else (policy.camera,), policy.image_size)
     if policy.contract is not None:
@@ -141,7 +148,7 @@ def _evaluate_held_out(options: argparse.Namespace) -> Result:
     from finetune.held_out import action_errors, in_words
     from finetune.run import Run
 
-    for flag in ("task", "gap", "filter", "seed", "stochastic", "videos", "namespace", "enable"):
+    for flag in ("task", "gap", "filter", "seed", "stochastic", "videos", *OF_ROBOTS):
         if getattr(options, flag):
             raise InputError(f"evaluate --held-out: --{flag} is for episodes that are run; leave it out")
     errors = action_errors(Run.open(options.run))
@@ -166,7 +173,7 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
         if given:
             raise InputError(f"evaluate --ros: --{flag} is said to the nodes, or not at all; leave it out")
     require_ros()
-    from robot.session import run_episodes
+    from robot.session import TIMEOUT, run_episodes
 
     run = Run.open(options.run)
     policy = Policy.load(run.last)
@@ -174,6 +181,7 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
         options.episodes,
         enable=options.enable,
         namespace=options.namespace,
+        timeout=options.timeout or TIMEOUT,
         progress=bar("episodes", options.episodes),
         say=note,
     )

@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from commands.common import Add, Result, bar, count, note, rate_of, ruled, rulings_of
+from commands.common import Add, Result, bar, count, note, rate_of, ruled, rulings_of, seconds
 from episodes.errors import InputError
 
 PERSON_EVERY = 20
@@ -39,6 +39,7 @@ def add(command: Add) -> None:
     )
     sub.add_argument("--namespace", default="", help="of the robot's topics and services")
     sub.add_argument("--enable", action="store_true", help="let the guardian pass commands on: the robot WILL MOVE")
+    sub.add_argument("--timeout", type=seconds, help="--ros: of one episode [s] (default: 120)")
     sub.add_argument("--wait", action="store_true", help="begin no episode before the last one was learned from")
     sub.add_argument(
         "--reset-free", action="store_true", help="--ros: do the task and undo it by turns, without resets"
@@ -102,7 +103,7 @@ def _finetune(options: argparse.Namespace) -> Result:
 
     if options.ros:
         return _finetune_on_robot(options)
-    for flag in ("reset_free", "person_every"):
+    for flag in ("reset_free", "person_every", "namespace", "enable", "wait", "timeout"):
         if getattr(options, flag):
             raise InputError(f"finetune: --{flag.replace('_', '-')} is for robots; give --ros, too")
     if options.run is None:
@@ -143,7 +144,7 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
     if options.person_every is not None:
         raise InputError("finetune --ros: --person-every is for --reset-free; else a reset comes before every episode")
     require_ros()
-    from robot.session import learn_on_robot
+    from robot.session import TIMEOUT, learn_on_robot
 
     found = learn_on_robot(
         options.episodes,
@@ -152,6 +153,7 @@ def _finetune_on_robot(options: argparse.Namespace) -> Result:
         evaluate_every=options.evaluate_every or 0,
         evaluation_episodes=options.evaluation_episodes or 10,
         namespace=options.namespace,
+        timeout=options.timeout or TIMEOUT,
         progress=bar("episodes"),
         say=note,
     )
@@ -183,6 +185,7 @@ def _finetune_reset_free(options: argparse.Namespace) -> Result:
             raise InputError(f"finetune --reset-free: --{flag.replace('_', '-')} needs resets; leave it out")
     require_ros()
     from robot.reset_free import learn_reset_free
+    from robot.session import TIMEOUT
 
     every = PERSON_EVERY if options.person_every is None else options.person_every
     found = learn_reset_free(
@@ -191,6 +194,7 @@ def _finetune_reset_free(options: argparse.Namespace) -> Result:
         enable=options.enable,
         wait=options.wait,
         namespace=options.namespace,
+        timeout=options.timeout or TIMEOUT,
         progress=bar("episodes"),
         say=note,
     )

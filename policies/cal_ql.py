@@ -30,7 +30,7 @@ class CalQLConfig(SoftConfig):
     max_backup: bool = True
     """Back up the best of the sampled next actions, and not one of them."""
     clone_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Of cloning the data's actions beside climbing Q; 1 makes both terms of equal size."""
+    """Of cloning the data's actions beside climbing Q; 1 makes both terms about as large."""
 
 
 class CalQL(SoftActorCritic):
@@ -97,13 +97,14 @@ class CalQL(SoftActorCritic):
         return q.amin(0)
 
     def actor_loss(self, batch: Prepared) -> Loss:
-        """L_pi = E[alpha log pi - Q] - w log pi(a_D|s), w making both terms of equal size."""
+        """L_pi = E[alpha log pi - Q] - w log pi(a_D|s), w = clone_weight |E[Q]| / E[|log pi(a_D|s)|]."""
         loss, info = super().actor_loss(batch)
         if not self.config.clone_weight:
             return loss, info
         log_prob = self.actor.log_prob(batch.observation, batch.action)
         cloning = -log_prob.mean()
-        weight = self.config.clone_weight * info["worth"].abs() / cloning.detach().abs().clamp(min=1e-6)
+        # By the mean size of a density's logarithm: its mean crosses 0 while the policy sharpens, with a pole there.
+        weight = self.config.clone_weight * info["worth"].abs() / log_prob.detach().abs().mean().clamp(min=0.1)
         return loss + weight * cloning, info | {"cloning_loss": cloning.detach()}
 
     def _q_of_many(self, observation: Tensor, actions: Tensor, *, target: bool = False) -> Tensor:

@@ -114,11 +114,11 @@ class Fetch:
 
     Args:
         folder: where they come to.
-        have: whether a parcel of this name is there already.
+        have: whether a parcel is there already.
         arrived: is told of every parcel that has come, whole.
     """
 
-    def __init__(self, folder: Path, have: Callable[[str], bool], arrived: Callable[[str], None]):
+    def __init__(self, folder: Path, have: Callable[[Parcel], bool], arrived: Callable[[Parcel], None]):
         self._folder, self._have, self._arrived = folder, have, arrived
         self._offered: tuple[Parcel, ...] = ()
         self._parcel: Parcel | None = None
@@ -130,7 +130,7 @@ class Fetch:
     @property
     def missing(self) -> int:
         """Parcels that are offered and not here."""
-        return sum(not self._have(parcel.name) for parcel in self._offered)
+        return sum(not self._have(parcel) for parcel in self._offered)
 
     def offered(self, offer: Offer) -> None:
         """Take a new offer.
@@ -151,7 +151,7 @@ class Fetch:
         if self._asked is not None and now - self._asked[1] < PATIENCE:
             return None
         if self._parcel is None:
-            self._parcel = next((each for each in self._offered if not self._have(each.name)), None)
+            self._parcel = next((each for each in self._offered if not self._have(each)), None)
             self._got = {}
         if self._parcel is None:
             return None
@@ -188,7 +188,7 @@ class Fetch:
             self.problem = f"{self._folder / parcel.name}: {error.strerror or error}"
             return
         self.problem = ""
-        self._arrived(parcel.name)
+        self._arrived(parcel)
 
     def _write(self, parcel: Parcel, got: dict[str, bytearray]) -> None:
         path = self._folder / parcel.name

@@ -116,7 +116,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class LearnerState:
-    """What the learner has handed over."""
+    """What the learner has handed over, and how far it is."""
 
     __pydantic_config__ = _EXACT
 
@@ -128,6 +128,10 @@ class LearnerState:
     """Hash of the newest policy."""
     problem: str = ""
     """What is wrong with what it learns from; empty where nothing is."""
+    learned: int = 0
+    """Episodes that it has learned from, be they in a policy that was handed over or not."""
+    behind: int = 0
+    """Episodes that are in the store and were not learned from yet."""
 
 
 def of(topic: str, backward: bool) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from episodes.errors import InputError
 from robot.alternating import Alternation
-from robot.session import APPEARING, LEARNING, RobotEpisode, Session
+from robot.session import LEARNING, TIMEOUT, RobotEpisode, Session
+from robot.spinning import APPEARING
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,11 @@ def learn_reset_free(
     enable: bool,
     wait: bool = False,
     namespace: str = "",
-    timeout: float = 120.0,
+    timeout: float = TIMEOUT,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     say: Callable[[str], None] = lambda _: None,
 ) -> ResetFree:
-    """Run episodes until the two learners have learned from so many together, those of earlier times included.
+    """Run episodes until there are so many to learn from in both directions together, those of earlier times included.
 
     A person is asked at the beginning, after `person_every` episodes without one, when the guardian has stopped or
     does not let the robot move from where it is, and when something is out of reach. Nothing moves between two
@@ -51,7 +52,7 @@ def learn_reset_free(
                     f"nobody learns {what}, or the actor does not take what is learned: "
                     "firsthand up finetune ... backward:=RUN backward_new:=DIR"
                 )
-        learned = {way: session.learned(backward=way) for way in (False, True)}
+        learned = {way: session.recorded(backward=way) for way in (False, True)}
         for _ in progress(range(sum(learned.values()), episodes)):
             why = turns.person_for or _told(session.go_on) or (_told(session.enable) if enable else "")
             if why:
@@ -68,6 +69,7 @@ def learn_reset_free(
             learned[episode.backward] += episode.steps > 0
             if wait and not session.caught_up(learned[episode.backward], LEARNING, backward=episode.backward):
                 raise InputError(f"episode {episode.name} was not learned from within {LEARNING:g} s; see the learner")
+            session.tell_of_learner(backward=episode.backward)
     return told
 
 

@@ -17,6 +17,7 @@ from std_srvs.srv import SetBool
 
 from episodes.errors import InputError
 from robot.guardian import NO_ACTOR
+from robot.nodes.resetting import GIVEN_UP, REFUSED
 from robot.nodes.shell import LATCHED, REPORTS, STATES
 from robot.reports import (
     EPISODE_TOPIC,
@@ -36,10 +37,18 @@ from robot.reports import (
 )
 from robot.spinning import APPEARING, SpinningNode
 
+TIMEOUT = 120.0
+"""Longest time that an episode may take, unless somebody says another [s]."""
 SETTLING = 5.0
 """How long a refusal may be due to what will be over in a moment [s]."""
+RETURNING = 20.0
+"""How long one may be due to a node that is being started again [s]."""
+TRIES, PAUSE = 3, 2.0
+"""How often the robot is asked for what it refuses, and how long after each time [s]."""
 LEARNING = 600.0
 """Longest time that a learner may take for an episode [s]."""
+GONE = 60.0
+"""Longest time that one may be away which is waited for [s]."""
 LOOKING = 0.5
 """Between two looks whether a person has done what was asked for [s]."""
 
@@ -105,6 +114,8 @@ class Session:
         self._learners: dict[bool, LearnerState] = {}
         """Forward, and backward."""
         self._policies: dict[bool, str] = {}
+        self._troubles: dict[bool, str] = {}
+        """What was said last of who learns."""
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
             (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
@@ -129,7 +140,11 @@ class Session:
 
     def reset(self) -> None:
         """Bring the robot to where an episode can begin; takes as long as a person needs."""
-        self._insist(lambda: self.call("recorder/reset", timeout=None), APPEARING)
+        try:
+            self._insist(lambda: self.call("recorder/reset", timeout=None), APPEARING)
+        except BaseException:
+            self._abandon()
+            raise
 
     def go_on(self) -> str:
         """Make ready for an episode that begins where the last one has ended; why that needs a person, or nothing.
@@ -137,7 +152,7 @@ class Session:
         Raises:
             InputError: where that cannot be told.
         """
-        return self._insist(lambda: self.call("recorder/go_on"))
+        return self._insist(lambda: self.call("recorder/go_on"), RETURNING)
 
     def ask(self, why: str) -> None:
         """Let a person bring the robot to where an episode can begin; takes as long as it takes until that is so."""
@@ -206,7 +221,7 @@ class Session:
             self._abandon()
             sent = f"{len(self._sent)} commands were sent"
             why = f"; the guardian has stopped: {self._stopped}" if self._stopped else ""
-            raise InputError(f"episode {name} did not end within {timeout:g} s, and {sent}{why}")
+            raise InputError(f"episode {name} did not end within {timeout:g} s (--timeout), and {sent}{why}")
         with self._changed:
             # The end is told on another topic than what belongs to it.
             self._changed.wait_for(lambda: self._settled(name), 1.0)
@@ -214,20 +229,55 @@ class Session:
             self._changed.wait_for(lambda: self._state.success is not None or self._outcomes, SETTLING)
             return replace(self._told(name), backward=backward)
 
-    def learned(self, wait: float = 0.0, *, backward: bool = False) -> int:
-        """How many episodes of the store the learner has learned from; 0 where there is none after `wait` s."""
+    def recorded(self, *, backward: bool = False) -> int:
+        """How many episodes there are that the learner has learned from, or will; 0 where there is no learner."""
         with self._changed:
-            self._changed.wait_for(lambda: backward in self._learners, wait)
-            return self._learners[backward].episodes if backward in self._learners else 0
+            learner = self._learners.get(backward)
+            return 0 if learner is None else learner.learned + learner.behind
 
     def caught_up(self, episodes: int, timeout: float, *, backward: bool = False) -> bool:
-        """Wait until so many episodes were learned from and the actor has that policy, at most `timeout` s."""
+        """Wait until so many episodes were learned from and the actor has the newest policy, at most `timeout` s.
+
+        Raises:
+            InputError: where there was a learner, and there is none for too long.
+        """
+        began = there = time.monotonic()
+        while True:
+            with self._changed:
+                left = began + timeout - time.monotonic()
+                if self._changed.wait_for(lambda: self._has_learned(episodes, backward), max(min(left, 1.0), 0.0)):
+                    return True
+                known = backward in self._learners
+            if left <= 0:
+                return False
+            self.tell_of_learner(backward=backward)
+            now = time.monotonic()
+            there = now if self._learns(backward) else there
+            if known and now - there > GONE:
+                raise InputError(
+                    f"there has been no learner for {GONE:g} s, and {episodes} episodes were not all learned from; "
+                    "start it again, and this goes on where it was"
+                )
+
+    def tell_of_learner(self, *, backward: bool = False) -> None:
+        """Say, once, that nobody learns any more, or what is wrong with what is learned from; and when that is over."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._has_learned(episodes, backward), timeout)
+            learner = self._learners.get(backward)
+        if learner is None:
+            return
+        gone = "nobody learns any more; the robot goes on with the policy that it has"
+        trouble = learner.problem if self._learns(backward) else gone
+        if trouble != self._troubles.get(backward, ""):
+            self._troubles[backward] = trouble
+            which = " (what undoes the task)" if backward else ""
+            self._say(f"learner{which}: {trouble or 'all is well again'}")
+
+    def _learns(self, backward: bool) -> bool:
+        return self._node.count_publishers(of(LEARNER_TOPIC, backward)) > 0
 
     def _has_learned(self, episodes: int, backward: bool) -> bool:
         learner = self._learners.get(backward)
-        if learner is None or learner.episodes < episodes:
+        if learner is None or max(learner.episodes, learner.learned) < episodes:
             return False
         return self._policies.get(backward) == f"{learner.policy:016x}"
 
@@ -237,15 +287,19 @@ class Session:
             self.call("recorder/stop", wait=1.0, timeout=SETTLING)
 
     def _insist(self, call: Callable[[], str], longest: float = SETTLING) -> str:
-        """Call what is refused while nodes and inputs appear, or the episode before is still being written."""
-        deadline = time.monotonic() + longest
+        """Call what is refused while nodes and inputs appear, or the episode before is still being written.
+
+        What the robot itself refuses is asked for a few times and with pauses: it may move every time.
+        """
+        deadline, refused = time.monotonic() + longest, 0
         while True:
             try:
                 return call()
-            except InputError:
-                if time.monotonic() > deadline:
+            except InputError as error:
+                refused += REFUSED in str(error)
+                if time.monotonic() > deadline or refused == TRIES or GIVEN_UP in str(error):
                     raise
-                time.sleep(0.05)
+                time.sleep(PAUSE if refused else 0.05)
 
     def _hears_all(self) -> bool:
         """Whether a message of everybody who is known to report would come; the graph knows them sooner."""
@@ -365,7 +419,7 @@ def run_episodes(
     *,
     enable: bool,
     namespace: str = "",
-    timeout: float = 120.0,
+    timeout: float = TIMEOUT,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[RobotEpisode]:
@@ -397,13 +451,15 @@ def learn_on_robot(
     enable: bool,
     wait: bool = False,
     namespace: str = "",
-    timeout: float = 120.0,
+    timeout: float = TIMEOUT,
     evaluate_every: int = 0,
     evaluation_episodes: int = 10,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[RobotEpisode]:
-    """Run episodes until the learner has learned from so many, those of earlier times included.
+    """Run episodes until there are so many to learn from, those of earlier times included.
+
+    Where nobody learns any more, or what is learned from cannot be right, that is said, and the robot goes on.
 
     Args:
         wait: begin an episode only when the one before was learned from and its policy is there. A robot need not wait;
@@ -417,7 +473,7 @@ def learn_on_robot(
     with Session(namespace, say) as session:
         if not session.caught_up(0, APPEARING):
             raise InputError("nobody learns, or the actor does not take what is learned: firsthand up finetune ...")
-        done = learned = session.learned()
+        done = learned = session.recorded()
         found = []
         for number in progress(range(done, episodes)):
             session.reset()
@@ -430,4 +486,5 @@ def learn_on_robot(
             learned += found[-1].steps > 0
             if wait and not session.caught_up(learned, LEARNING):
                 raise InputError(f"episode {learned} was not learned from within {LEARNING:g} s; look at the learner")
+            session.tell_of_learner()
         return found

@@ -12,7 +12,7 @@ from episodes.store import Store
 from finetune.run import CHECKPOINTS, Run
 from robot.into_store import IntoStore
 from robot.nodes.shell import EVERYTHING, LATCHED, Shell
-from robot.parcels import Fetch, Shelf, Wanted, decode_offer, decode_wanted, encode
+from robot.parcels import Fetch, Parcel, Shelf, Wanted, decode_offer, decode_wanted, encode, parcel_of
 
 LOOK = 0.1
 """Between two looks for what is to be offered, or has not come [s]."""
@@ -34,6 +34,8 @@ class CourierNode(Shell):
         if self.side not in ("robot", "learner"):
             raise InputError(f"side {self.side!r}: expected robot or learner")
         self._imports: IntoStore | None = None
+        self._met = False
+        """Whether there ever was somebody on the other side."""
 
     def configure(self) -> None:
         for name, value in (("bags", self.bags), ("new", self.new)):
@@ -47,7 +49,9 @@ class CourierNode(Shell):
         if self.side == "robot":
             self._shelf = Shelf(self._bags)
             self._give(RECORDINGS)
-            self._fetch = Fetch(checkpoints, self._has_policy, self._policy_came)
+            there = self._run.has_checkpoint() and self._run.last.is_dir()
+            self._policy = parcel_of(self._run.last) if there else None
+            self._fetch = Fetch(checkpoints, lambda parcel: parcel == self._policy, self._policy_came)
             self._take(POLICIES)
         else:
             if not self.store:
@@ -55,7 +59,7 @@ class CourierNode(Shell):
             self.read_contract()
             self._shelf = Shelf(checkpoints)
             self._give(POLICIES)
-            self._fetch = Fetch(self._bags, lambda name: (self._bags / name).is_file(), self._recording_came)
+            self._fetch = Fetch(self._bags, lambda parcel: (self._bags / parcel.name).is_file(), self._recording_came)
             self._take(RECORDINGS)
         self.every(1.0, self._on_diagnostics)
 
@@ -140,17 +144,15 @@ class CourierNode(Shell):
             self.get_logger().warn(f"a message that cannot be read: {error}", throttle_duration_sec=5.0)
             return None
 
-    def _has_policy(self, name: str) -> bool:
-        """The newest is all that is wanted: what came once need not be there any more."""
-        return self._run.has_checkpoint() and self._run.last.name == name
+    def _policy_came(self, policy: Parcel) -> None:
+        """By its content, since another run's policies have the same names; an older one need not be there any more."""
+        self._run.mark_last(int(policy.name))
+        self._policy = policy
+        self.get_logger().info(f"policy {policy.name}")
 
-    def _policy_came(self, name: str) -> None:
-        self._run.mark_last(int(name))
-        self.get_logger().info(f"policy {name}")
-
-    def _recording_came(self, name: str) -> None:
+    def _recording_came(self, recording: Parcel) -> None:
         if self._imports is not None:
-            self._imports.add(self._bags / name)
+            self._imports.add(self._bags / recording.name)
 
     def _not_in_store(self) -> list[Path]:
         """Recordings that came and were not brought in, as where somebody pulled the plug."""
@@ -166,7 +168,13 @@ class CourierNode(Shell):
 
     def _on_diagnostics(self) -> None:
         values = {"missing": self._fetch.missing, "importing": 0 if self._imports is None else self._imports.waiting}
-        if self._problem:
+        there = self.count_publishers(f"{POLICIES if self.side == 'robot' else RECORDINGS}/offer") > 0
+        self._met |= there
+        if not there:
+            other = "the learner's host" if self.side == "robot" else "the robot's host"
+            level, how = ("error", "is gone") if self._met else ("warn", "is not there yet")
+            self.publish_diagnostics(level, f"{other} {how}; what there is for it is kept", values)
+        elif self._problem:
             self.publish_diagnostics("error", self._problem, values)
             self._problem = ""
         else:

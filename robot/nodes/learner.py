@@ -13,6 +13,7 @@ from episodes.typed import parse
 from finetune.following import Following
 from finetune.learner import Beginning, Learner, LearningConfig, learning_config
 from finetune.run import Run
+from policies.checkpoint import load_checkpoint
 from robot.nodes.shell import LATCHED, Shell
 from robot.reports import LEARNER_TOPIC, LearnerState, encode
 
@@ -34,6 +35,7 @@ class LearnerNode(Shell):
         self.store = self.parameter("store", "", "store that the robot's episodes come into")
         self.settings = self.parameter("settings", "", "YAML of finetune's settings, such as {algorithm: rlpd}")
         self._thread: threading.Thread | None = None
+        self._saying = threading.Lock()
         self._ending = threading.Event()
         self._following: Following | None = None
 
@@ -78,22 +80,31 @@ class LearnerNode(Shell):
             self.fail(error)
 
     def _say_state(self) -> None:
-        assert self._following is not None
-        learner = self._following.learner
-        doubt = learner.experience.doubt
-        state = LearnerState(learner.saved_at, learner.algorithm.step, learner.policy, doubt)
-        self._state.publish(self.say(encode(state)))
+        following = self._following
+        assert following is not None
+        learner = following.learner
+        # What is said last is the newest: two threads say it.
+        with self._saying:
+            doubt, behind = learner.experience.doubt, following.behind
+            state = LearnerState(
+                learner.saved_at, learner.algorithm.step, learner.policy, doubt, learner.learned, behind
+            )
+            self._state.publish(self.say(encode(state)))
+            self._said_behind = behind
 
     def _on_diagnostics(self) -> None:
         following = self._following
         if following is None:
             return
+        behind = following.behind
+        if behind != self._said_behind:
+            self._say_state()
         learner, busy = following.learner, following.learning
         best = learner.trials.best
         total = busy + following.waiting
         values: dict[str, Any] = {
             "episodes": learner.learned,
-            "behind": following.behind,
+            "behind": behind,
             "updates": learner.algorithm.step,
             "best": "" if best is None else f"{best.rate:.2f} after {best.checkpoint} episodes",
             "waiting": f"{following.waiting / total:.2f}" if total else "",
@@ -111,12 +122,21 @@ def _learner(parent: Path, path: Path, settings: str) -> Learner:
     config = learning_config(LearningConfig, {"checkpoint_every": 1} | given)
     if (path / "config.yaml").is_file():
         run = Run.open(path)
+        _check_parent(run, parent)
         begun = parse(LearningConfig, run.config["online"], f"{path}/config.yaml")
         if given and config != begun:
             raise InputError(f"{path}: was begun with other settings than {settings}; leave them out, or begin anew")
         return Learner(run, begun, Beginning.of_run(run, begun))
     beginning = Beginning.of_parent(parent, config)
     return Learner(Run.create(path, beginning.written(parent, config)), config, beginning)
+
+
+def _check_parent(run: Run, parent: Path) -> None:
+    """Raise an InputError where a run that is there was begun from another one than is said now."""
+    begun_from = Path(str(run.config["parent"]))
+    if parent.resolve() == begun_from or load_checkpoint(Run.open(parent).last).hash == run.config["parent_checkpoint"]:
+        return
+    raise InputError(f"{run.path}: was begun from {begun_from}, and not from {parent}; give that, or a new folder")
 
 
 def make() -> LearnerNode:

@@ -22,7 +22,7 @@ from episodes.errors import InputError
 from robot.bag_writer import BagWriter
 from robot.frames import Frame, Frames
 from robot.into_store import IntoStore
-from robot.nodes.resetting import Resetting
+from robot.nodes.resetting import GIVEN_UP, Resetting
 from robot.nodes.shell import EVERYTHING, LATCHED, STATES, Shell
 from robot.recording import EpisodeKeeper, check_seen, out_of_reach, recorded_topics
 from robot.reports import (
@@ -292,7 +292,7 @@ class RecorderNode(Shell):
 
     def _stop_episode(self, request: Any, response: Any) -> Any:
         if self._resetting.under_way:
-            self._resetting.cancel("given up: recorder/stop was called")
+            self._resetting.cancel(f"{GIVEN_UP}: recorder/stop was called")
             response.success, response.message = True, "the reset was given up"
             return response
         return self._end(response, reason="stopped")
@@ -379,9 +379,10 @@ class RecorderNode(Shell):
         self._writer = None
         self._acknowledged += 1
         self.get_logger().info(f"episode {writer.path}: {writer.messages} messages")
-        self._recorded.publish(self.say(str(writer.path)))
+        # First noted, then acknowledged: killed in between, it still comes into the store.
         if writer.path.parent in self._imports:
             self._imports[writer.path.parent].add(writer.path)
+        self._recorded.publish(self.say(str(writer.path)))
 
     def _on_second(self) -> None:
         self._resetting.look()

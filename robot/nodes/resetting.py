@@ -11,6 +11,11 @@ from episodes.errors import InputError
 from robot.contract import Reset
 from robot.nodes.shell import LATCHED, Shell
 
+REFUSED = "was not done"
+"""Said where the robot's own service has refused: asked again at once it would only refuse again."""
+GIVEN_UP = "given up"
+"""Said where somebody did not want to wait any longer."""
+
 
 class Resetting:
     """One reset at a time; it takes as long as it takes."""
@@ -77,7 +82,7 @@ class Resetting:
         finally:
             self._calling = None
         if not answer.success:
-            raise InputError(f"{client.srv_name}: {answer.message}")
+            raise InputError(f"{client.srv_name} {REFUSED}: {answer.message}")
         return answer.message
 
     async def _for(self, future: Future[Any]) -> Any:

@@ -201,9 +201,23 @@ def test_cloning_weighs_as_much_as_climbing(preparation) -> None:
     rows = prepared(4, action=[[0.2, 0.1]] * 4)
     without, info = plain.actor_loss(rows)
     both, found = cloning.actor_loss(rows)
-    expected = -cloning.actor.log_prob(rows.observation, rows.action).mean().item()
+    log_prob = cloning.actor.log_prob(rows.observation, rows.action)
+    expected = -log_prob.mean().item()
     assert found["cloning_loss"].item() == pytest.approx(expected)
-    assert both.item() - without.item() == pytest.approx(math.copysign(info["worth"].abs().item(), expected), rel=1e-4)
+    weight = info["worth"].abs().item() / log_prob.abs().mean().item()
+    assert both.item() - without.item() == pytest.approx(weight * expected, rel=1e-4)
+
+
+def test_cloning_has_no_pole_where_densities_are_one_on_average(preparation, monkeypatch) -> None:
+    """Half of the logarithms are 2 and half of them -2: their mean is 0, and their size is not."""
+    cloning = learner("cal_ql", preparation, clone_weight=1.0)
+    rows = prepared(4, action=[[0.2, 0.1]] * 4)
+    even = torch.tensor([2.0, -2.0, 2.0, -2.0 + 1e-5], requires_grad=True)
+    monkeypatch.setattr(type(cloning.actor), "log_prob", lambda *_: even)
+    loss, info = cloning.actor_loss(rows)
+    loss.backward()
+    assert even.grad is not None
+    assert even.grad.abs().max().item() == pytest.approx(info["worth"].abs().item() / 2 / 4, rel=1e-3)
 
 
 # Whole updates ----------------------------------------------------------------------------------------------------

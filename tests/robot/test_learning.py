@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from episodes.errors import InputError
 from episodes.store import Store
 from finetune.following import Following
 from finetune.learner import Beginning, Learner, LearningConfig, learning_config
@@ -104,7 +105,7 @@ def test_a_policy_that_is_damaged_or_anothers_is_not_taken(
     run = Run.open(new)
     good = int(run.last.name)
     rig.nodes.kill("learner")
-    damaged, foreign = run.checkpoint(1000), run.checkpoint(1001)
+    damaged, foreign, spoilt = (run.checkpoint(number) for number in (1000, 1001, 1002))
     shutil.copytree(run.last, damaged)
     content = bytearray((damaged / "state.safetensors").read_bytes())
     content[-1] ^= 1
@@ -113,7 +114,13 @@ def test_a_policy_that_is_damaged_or_anothers_is_not_taken(
     description = json.loads((foreign / "state.json").read_text())
     description["contract"]["state"][0]["unit"] = "mm"
     (foreign / "state.json").write_text(json.dumps(description))
-    for number, why in ((1000, "does not match its description"), (1001, "does not fit the policy: state entry 0")):
+    shutil.copytree(run.last, spoilt)
+    (spoilt / "state.json").write_text("[]")
+    for number, why in (
+        (1000, "does not match its description"),
+        (1001, "does not fit the policy: state entry 0"),
+        (1002, "expected an object, got list"),
+    ):
         run.mark_last(number, keep=[good])
         rig.probe.wait("the actor says so", lambda why=why: why in rig.probe.status("actor")[1])
         assert rig.probe.status("actor")[0] == 2
@@ -121,3 +128,11 @@ def test_a_policy_that_is_damaged_or_anothers_is_not_taken(
         assert found.policy == policy_of(run.checkpoint(good))
     run.mark_last(good)
     rig.probe.wait("all is well again", lambda: rig.probe.status("actor")[0] == 0)
+
+
+def test_a_run_is_not_gone_on_with_as_if_it_were_from_another(learning: tuple[Rig, Path], runs: Path) -> None:
+    from robot.nodes.learner import _learner
+
+    _, new = learning
+    with pytest.raises(InputError, match=rf"{new}: was begun from {runs / 'lift'}, and not from {runs / 'steady'}"):
+        _learner(runs / "steady", new, "")

@@ -26,7 +26,9 @@ class Sides:
         self.fetch = self.fetching()
 
     def fetching(self) -> Fetch:
-        return Fetch(self.there, lambda name: (self.there / name).exists(), self.came.append)
+        return Fetch(
+            self.there, lambda parcel: (self.there / parcel.name).exists(), lambda parcel: self.came.append(parcel.name)
+        )
 
     def offer(self, *names: str) -> None:
         offer = self.shelf.put(names)

@@ -1,7 +1,9 @@
 """A person's part, by program, against a recorder that a test plays."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -69,3 +71,37 @@ def test_one_that_ends_as_it_should_is_told_of(recorder: Recorder) -> None:
     with Session() as session:
         told = session.episode(60.0)
     assert (told.name, told.success, told.steps, told.reason, told.truth) == ("one", True, 0, "success", None)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "asked"),
+    [("arm/home was not done: a hand is in the way", 3), ("given up: recorder/stop was called", 1)],
+)
+def test_what_the_robot_refuses_is_asked_for_a_few_times_and_with_pauses(
+    refusal: str, asked: int, other_domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may move every time. What somebody gave up is not begun again."""
+    from robot import session as module
+    from robot.ros import message_class
+
+    monkeypatch.setattr(module, "PAUSE", 0.2)
+    calls: list[str] = []
+
+    def answer(what: str, success: bool) -> Callable[[Any, Any], Any]:
+        def respond(_: Any, response: Any) -> Any:
+            calls.append(what)
+            response.success, response.message = success, refusal
+            return response
+
+        return respond
+
+    probe = Probe()
+    trigger = message_class("std_srvs/srv/Trigger")
+    probe.node.create_service(trigger, "recorder/reset", answer("reset", False))
+    probe.node.create_service(trigger, "recorder/stop", answer("stop", True))
+    began = time.monotonic()
+    with module.Session() as session, pytest.raises(InputError, match=refusal):
+        session.reset()
+    probe.close()
+    assert calls == [*["reset"] * asked, "stop"]
+    assert time.monotonic() - began > (asked - 1) * 0.2

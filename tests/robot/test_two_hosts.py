@@ -1,7 +1,7 @@
 """The learner on a host of its own: two folders that have nothing in common, and only topics between them."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -66,3 +66,23 @@ def test_who_carries_may_die_and_nothing_is_lost(hosts: tuple[Rig, Path, Path]) 
     rig.probe.wait(
         "all is in the store", lambda: Store.open(new / "episodes").snapshot().episodes == len(recordings) >= 5
     )
+
+
+def test_a_learner_whose_host_is_gone_is_told_of_and_the_robot_goes_on(hosts: tuple[Rig, Path, Path]) -> None:
+    rig, _, _ = hosts
+    said: list[str] = []
+
+    def disappearing(numbers: Iterable[int]) -> Iterator[int]:
+        for count, number in enumerate(numbers):
+            yield number
+            if count == 0:
+                for node in ("learner", "courier"):
+                    rig.nodes.kill(node)
+                rig.probe.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+                rig.probe.wait("its courier says so", lambda: "is gone" in rig.probe.status("courier")[1])
+
+    found = learn_on_robot(9, enable=True, say=said.append, progress=disappearing)
+    assert len(found) >= 3
+    assert len({episode.policy for episode in found[1:]}) == 1
+    assert said == ["learner: nobody learns any more; the robot goes on with the policy that it has"]
+    assert rig.probe.status("courier")[:2] == (2, "the learner's host is gone; what there is for it is kept")
