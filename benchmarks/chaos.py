@@ -1,6 +1,6 @@
 """A fine-tuning session whose nodes are killed again and again: what is lost, and what it learns all the same.
 
-    python benchmarks/chaos.py RUN --contract FILE --out runs/chaos
+    python -m benchmarks.chaos RUN --contract FILE --out runs/chaos
 
 RUN is a pretrained run whose labels a success classifier made, FILE the contract of the simulated robot with its
 cameras: `firsthand demo` leaves both (`iql` and `robot.yaml`). Learner, actor, recorder and rewarder are each killed

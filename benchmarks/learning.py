@@ -1,10 +1,10 @@
 """How well each method learns: Lift from a fixed store of mixed quality, Push-T from human demonstrations, a task
 whose logs are good in one region and poor in another, and HalfCheetah from a log and a simulator with half the gravity.
 
-    python benchmarks/learning.py lift --out runs/learning
-    python benchmarks/learning.py pusht --out runs/learning
-    python benchmarks/learning.py two-qualities --out runs/learning
-    python benchmarks/learning.py gravity --out runs/learning
+    python -m benchmarks.learning lift --out runs/learning
+    python -m benchmarks.learning pusht --out runs/learning
+    python -m benchmarks.learning two-qualities --out runs/learning
+    python -m benchmarks.learning gravity --out runs/learning
 
 Every (method, seed) is a job that writes one JSON file; a second call does only what is missing. Stores, seeds and
 budgets are fixed here, before the methods run. The table gives each method's mean with a bootstrap interval over seeds

@@ -1,7 +1,7 @@
 """Learning on a robot: Lift through ROS 2, behind a gap, from the policy that IQL pretrained without it.
 
-    python benchmarks/online.py --out runs/online
-    python benchmarks/online.py --out runs/online --only rlpd --episodes 300
+    python -m benchmarks.online --out runs/online
+    python -m benchmarks.online --out runs/online --only rlpd --episodes 300
 
 Four nodes and the learner as processes, in lock-step: an episode begins when the one before was learned from. Every
 (method, seed) is a job that goes on where it was left; a second call does only what is missing. The store, the gap, the

@@ -1,7 +1,7 @@
 """Lift without a person who resets: lift, put back, lift again, through ROS 2, learning in both directions.
 
-    python benchmarks/reset_free.py --out runs/reset-free
-    python benchmarks/reset_free.py --out runs/reset-free --seed 0
+    python -m benchmarks.reset_free --out runs/reset-free
+    python -m benchmarks.reset_free --out runs/reset-free --seed 0
 
 Two policies are pretrained by IQL, each from a store of its own of mixed quality. Then the robot's nodes, in lock-step,
 run so many episodes with two learners beside them, and a person is asked where `firsthand finetune --ros --reset-free`

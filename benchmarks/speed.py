@@ -1,6 +1,6 @@
 """How fast the parts are: the store, sampling, and an IQL update beside a plain eager one and one of FamO2O.
 
-    python benchmarks/speed.py
+    python -m benchmarks.speed
 
 One core, one thread. What is compared is interleaved in one run; figures are medians over the repetitions, with their
 range.

@@ -4,7 +4,7 @@
     ros2 launch firsthand finetune.launch.py run:=/path/to/run new:=/path/to/new/run task:=lift-quick
 
 Without ros2: firsthand up finetune run:=/path/to/run new:=/path/to/new/run ...
-Episodes are begun by a person, or by a program: firsthand finetune /path/to/new/run --ros --episodes 100 --enable
+Episodes are begun by a person, or by a program: firsthand finetune --ros --episodes 100 --enable
 """
 
 from launch import LaunchDescription

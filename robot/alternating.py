@@ -1,13 +1,13 @@
 """Forward and backward by turns: which task comes next, and when a person is asked. Reset-free operation without ROS.
 
 After RoboFuME (Yang et al., 2023, arXiv:2310.15145): what has succeeded is undone by the robot itself, so that it can
-be done again. That a failure to undo is given up after some tries is ours.
+be done again. That it is the other direction's turn after some failures, too, is ours.
 """
 
 from episodes.errors import InputError
 
 TRIES = 3
-"""Failures in a row to undo something, after which it is left as it is and the task begun from there."""
+"""Failures of a direction in a row, after which the other begins from where that has led to."""
 NOBODY_YET = "nobody has put everything in its place yet"
 
 
@@ -15,9 +15,10 @@ class Alternation:
     """Whose turn it is.
 
     A success hands over to the other direction. A failure leaves it where it is: what was not lifted need not be put
-    back, and what was not put back has to be. But what lies a little beside where it should can often be lifted all the
-    same, and not be put back by a policy that has learned to let go: after a few tries the forward task is next. A
-    person leaves everything where that begins.
+    back, and what was not put back has to be. But each policy knows what its log has shown. What lies a little beside
+    where it should can often be lifted, and not be put back by one that has learned to let go; what lies far off is
+    fetched back sooner by one that has learned to fetch. So after a few failures it is the other direction's turn. A
+    person leaves everything where the forward task begins.
     """
 
     def __init__(self, person_every: int):
@@ -52,7 +53,5 @@ class Alternation:
         assert self._alone is not None, "a person comes first"
         self._alone += 1
         self._failed = 0 if success else self._failed + 1
-        if success:
-            self.backward = not self.backward
-        elif self._failed >= TRIES:
-            self._failed, self.backward = 0, False
+        if success or self._failed >= TRIES:
+            self._failed, self.backward = 0, not self.backward

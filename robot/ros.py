@@ -10,7 +10,10 @@ from typing import Any
 
 from episodes.errors import InputError
 
-TWO_WAYS = "source a ROS 2 installation (. /opt/ros/$ROS_DISTRO/setup.sh), or run `pip install -e '.[ros]'`; never both"
+TWO_WAYS = (
+    "source a ROS 2 installation (. /opt/ros/$ROS_DISTRO/setup.sh), or run "
+    "`pip install -c constraints.txt -e '.[ros]'`; never both"
+)
 
 
 def require_ros() -> None:
