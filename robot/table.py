@@ -282,11 +282,12 @@ def _check_rewards(said: Mapping[str, Value]) -> None:
     if said["judge"] == "nobody":
         # Then somebody may say rewards who is none of these nodes.
         return
-    if (Path(str(said["run"])) / "config.yaml").is_file():
-        # Where it is not, whoever needs it says so better.
-        check_rewards(Run.open(Path(str(said["run"]))), str(said["task"]))
-    if said["backward"] and not said["task"]:
-        check_rewards(Run.open(Path(str(said["backward"]))))
+    # A simulated task rewards its own direction, and says of the other whether it was a success.
+    for name in ("run",) if said["task"] else ("run", "backward"):
+        path = Path(str(said[name]))
+        # Where there is no run, whoever needs it says so better.
+        if said[name] and (path / "config.yaml").is_file():
+            check_rewards(Run.open(path), str(said["task"]))
 
 
 def _judge(said: Mapping[str, Value], *, simulated: bool) -> str:

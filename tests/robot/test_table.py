@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from episodes.errors import InputError
+from finetune.run import Run
 from robot.contract_file import read_robot_contract
 from robot.table import ARGUMENTS, NodeSpec, contracts, nodes
 from tests.robot.contracts import SHIPPED
@@ -290,3 +291,24 @@ def test_so_are_the_nodes_of_its_robot(kind: str, elsewhere: Path) -> None:
     assert found["actor"]["new"] == found["courier"]["new"] == str(elsewhere / "policies")
     assert (found["courier"]["side"], found["courier"]["bags"]) == ("robot", found["recorder"]["bags"])
     assert "courier" not in by_name(kind, run="r", contract="arm.yaml")
+
+
+def test_what_nothing_would_reward_is_refused_before_the_robot_works_for_nothing(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def refuse(run: Run, task: str) -> None:
+        asked.append((run.path.name, task))
+        if len(asked) == 2:
+            raise InputError("nothing rewards that")
+
+    monkeypatch.setattr("finetune.rewarded.check_rewards", refuse)
+    Run.create(elsewhere / "r", {"kind": "pretrain", "train": {}, "data": {}})
+    given = {"run": "r", "new": "n", "contract": str(SHIPPED)}
+    nodes("finetune", given | {"task": "lift-quick", "judge": "simulation"})
+    # Then somebody else may reward it.
+    nodes("finetune", given | {"judge": "nobody"})
+    with pytest.raises(InputError, match="nothing rewards that"):
+        nodes("finetune", given | {"judge": "classifier"})
+    assert asked == [("r", "lift-quick"), ("r", "")]
