@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from episodes.errors import InputError
 from robot.alternating import Alternation
-from robot.session import LEARNING, TIMEOUT, RobotEpisode, Session
+from robot.heard_learner import LEARNING
+from robot.session import TIMEOUT, RobotEpisode, Session
 from robot.spinning import APPEARING
 
 
@@ -47,12 +48,12 @@ def learn_reset_free(
     told = ResetFree([], [])
     with Session(namespace, say) as session:
         for backward, what in ((False, "the task"), (True, "what undoes it")):
-            if not session.caught_up(0, APPEARING, backward=backward):
+            if not session.learners[backward].caught_up(0, APPEARING):
                 raise InputError(
                     f"nobody learns {what}, or the actor does not take what is learned: "
                     "firsthand up finetune ... backward:=RUN backward_new:=DIR"
                 )
-        learned = {way: session.recorded(backward=way) for way in (False, True)}
+        learned = {way: learner.recorded for way, learner in session.learners.items()}
         for _ in progress(range(sum(learned.values()), episodes)):
             why = turns.person_for or _told(session.go_on) or (_told(session.enable) if enable else "")
             if why:
@@ -67,9 +68,10 @@ def learn_reset_free(
             turns.ended(episode.success)
             # What was stopped before its first action is nothing to learn from.
             learned[episode.backward] += episode.steps > 0
-            if wait and not session.caught_up(learned[episode.backward], LEARNING, backward=episode.backward):
+            learner = session.learners[episode.backward]
+            if wait and not learner.caught_up(learned[episode.backward], LEARNING):
                 raise InputError(f"episode {episode.name} was not learned from within {LEARNING:g} s; see the learner")
-            session.tell_of_learner(backward=episode.backward)
+            learner.tell()
     return told
 
 

@@ -17,23 +17,20 @@ from std_srvs.srv import SetBool
 
 from episodes.errors import InputError
 from robot.guardian import NO_ACTOR
+from robot.heard_learner import LEARNING, HeardLearner
 from robot.nodes.resetting import GIVEN_UP, REFUSED
 from robot.nodes.shell import LATCHED, REPORTS, STATES
 from robot.reports import (
     EPISODE_TOPIC,
-    LEARNER_TOPIC,
     OUTCOME_TOPIC,
-    POLICY_TOPIC,
     SENT_TOPIC,
     STEP_TOPIC,
     TRUTH_TOPIC,
     ActorStep,
     EpisodeState,
-    LearnerState,
     Outcome,
     Sent,
     decode,
-    of,
 )
 from robot.spinning import APPEARING, SpinningNode
 
@@ -43,14 +40,10 @@ SETTLING = 5.0
 """How long a refusal may be due to what will be over in a moment [s]."""
 RETURNING = 20.0
 """How long one may be due to a node that is being started again [s]."""
-TRIES, PAUSE = 3, 2.0
-"""How often the robot is asked for what it refuses, and how long after each time [s]."""
-LEARNING = 600.0
-"""Longest time that a learner may take for an episode [s]."""
-GONE = 60.0
-"""Longest time that one may be away which is waited for [s]."""
 LOOKING = 0.5
 """Between two looks whether a person has done what was asked for [s]."""
+TRIES, PAUSE = 3, 2.0
+"""How often the robot is asked for what it refuses, and how long after each time [s]."""
 
 
 R = TypeVar("R")
@@ -111,18 +104,13 @@ class Session:
         self._began = 0
         """Stamp of the episode's beginning [ns]."""
         self._enabled = False
-        self._learners: dict[bool, LearnerState] = {}
+        self.learners = {way: HeardLearner(self._node, self._say, backward=way) for way in (False, True)}
         """Forward, and backward."""
-        self._policies: dict[bool, str] = {}
-        self._troubles: dict[bool, str] = {}
-        """What was said last of who learns."""
         for topic, take, qos in (
             (EPISODE_TOPIC, self._on_episode, STATES),
             (OUTCOME_TOPIC, self._collect(Outcome, self._outcomes), STATES),
             (TRUTH_TOPIC, self._collect(Outcome, self._truths), STATES),
             (SENT_TOPIC, self._collect(Sent, self._sent), REPORTS),
-            *((of(LEARNER_TOPIC, way), partial(self._on_learner, way), LATCHED) for way in (False, True)),
-            *((of(POLICY_TOPIC, way), partial(self._on_policy, way), LATCHED) for way in (False, True)),
             (STEP_TOPIC, self._collect(ActorStep, self._steps), REPORTS),
             ("guardian/reason", self._on_reason, LATCHED),
             ("recorder/asks", self._on_asks, LATCHED),
@@ -229,58 +217,6 @@ class Session:
             self._changed.wait_for(lambda: self._state.success is not None or self._outcomes, SETTLING)
             return replace(self._told(name), backward=backward)
 
-    def recorded(self, *, backward: bool = False) -> int:
-        """How many episodes there are that the learner has learned from, or will; 0 where there is no learner."""
-        with self._changed:
-            learner = self._learners.get(backward)
-            return 0 if learner is None else learner.learned + learner.behind
-
-    def caught_up(self, episodes: int, timeout: float, *, backward: bool = False) -> bool:
-        """Wait until so many episodes were learned from and the actor has the newest policy, at most `timeout` s.
-
-        Raises:
-            InputError: where there was a learner, and there is none for too long.
-        """
-        began = there = time.monotonic()
-        while True:
-            with self._changed:
-                left = began + timeout - time.monotonic()
-                if self._changed.wait_for(lambda: self._has_learned(episodes, backward), max(min(left, 1.0), 0.0)):
-                    return True
-                known = backward in self._learners
-            if left <= 0:
-                return False
-            self.tell_of_learner(backward=backward)
-            now = time.monotonic()
-            there = now if self._learns(backward) else there
-            if known and now - there > GONE:
-                raise InputError(
-                    f"there has been no learner for {GONE:g} s, and {episodes} episodes were not all learned from; "
-                    "start it again, and this goes on where it was"
-                )
-
-    def tell_of_learner(self, *, backward: bool = False) -> None:
-        """Say, once, that nobody learns any more, or what is wrong with what is learned from; and when that is over."""
-        with self._changed:
-            learner = self._learners.get(backward)
-        if learner is None:
-            return
-        gone = "nobody learns any more; the robot goes on with the policy that it has"
-        trouble = learner.problem if self._learns(backward) else gone
-        if trouble != self._troubles.get(backward, ""):
-            self._troubles[backward] = trouble
-            which = " (what undoes the task)" if backward else ""
-            self._say(f"learner{which}: {trouble or 'all is well again'}")
-
-    def _learns(self, backward: bool) -> bool:
-        return self._node.count_publishers(of(LEARNER_TOPIC, backward)) > 0
-
-    def _has_learned(self, episodes: int, backward: bool) -> bool:
-        learner = self._learners.get(backward)
-        if learner is None or max(learner.episodes, learner.learned) < episodes:
-            return False
-        return self._policies.get(backward) == f"{learner.policy:016x}"
-
     def _abandon(self) -> None:
         """Nobody watches the episode any more: end it, if there is somebody to do it."""
         with contextlib.suppress(InputError):
@@ -356,18 +292,6 @@ class Session:
             if state.running:
                 self._began = state.stamp
                 self._begun.add(state.episode)
-            self._changed.notify_all()
-
-    def _on_learner(self, backward: bool, message: String) -> None:
-        state = _heard(LearnerState, message)
-        if state is not None:
-            with self._changed:
-                self._learners[backward] = state
-                self._changed.notify_all()
-
-    def _on_policy(self, backward: bool, message: String) -> None:
-        with self._changed:
-            self._policies[backward] = message.data
             self._changed.notify_all()
 
     def _on_matched(self, topic: str, info: Any) -> None:
@@ -471,9 +395,10 @@ def learn_on_robot(
         InputError: where an episode could not be begun or did not end, or a learner that is waited for falls silent.
     """
     with Session(namespace, say) as session:
-        if not session.caught_up(0, APPEARING):
+        learner = session.learners[False]
+        if not learner.caught_up(0, APPEARING):
             raise InputError("nobody learns, or the actor does not take what is learned: firsthand up finetune ...")
-        done = learned = session.recorded()
+        done = learned = learner.recorded
         found = []
         for number in progress(range(done, episodes)):
             session.reset()
@@ -484,7 +409,7 @@ def learn_on_robot(
             session.disable()
             # What was stopped before its first action is nothing to learn from.
             learned += found[-1].steps > 0
-            if wait and not session.caught_up(learned, LEARNING):
+            if wait and not learner.caught_up(learned, LEARNING):
                 raise InputError(f"episode {learned} was not learned from within {LEARNING:g} s; look at the learner")
-            session.tell_of_learner()
+            learner.tell()
         return found
