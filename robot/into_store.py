@@ -1,11 +1,13 @@
 """Recordings into the store, beside everything else that a recorder does; what is left over comes in next time."""
 
+import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from episodes.errors import InputError
@@ -17,6 +19,67 @@ WAITING = "not-in-store.txt"
 """In the folder of the recordings: those that are complete and still have to be brought in, and into which store."""
 
 
+class Importer:
+    """The process that imports: begun when it is needed, kept for what comes next, and begun again when it has died."""
+
+    def __init__(self, store: str, contract: str, place: str):
+        self._command = [sys.executable, "-m", "robot.into_store", store, contract, place]
+        self._process: subprocess.Popen[str] | None = None
+
+    def bring_in(self, recordings: Sequence[Path]) -> tuple[list[str], str]:
+        """Import recordings one by one.
+
+        Returns:
+            Why each cannot be used, empty where it can be; and, where it died of the next one, its last words.
+        """
+        answers: list[str] = []
+        for recording in recordings:
+            if (answer := self._ask(recording)) is None:
+                return answers, self._last_words()
+            answers.append(answer)
+        return answers, ""
+
+    def close(self) -> None:
+        """Want nothing more; an import that is under way ends by itself."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def _ask(self, recording: Path) -> str | None:
+        if self._process is None or self._process.poll() is not None:
+            self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+            # In a session of its own: who interrupts the recorder at a terminal does not interrupt a commit.
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(str(recording)) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        line = process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def _last_words(self) -> str:
+        """Of a process that has died; the next recording gets another one."""
+        assert self._process is not None
+        status = self._process.wait()
+        self._process = None
+        with self._errors as errors:
+            errors.seek(0)
+            lines = errors.read().strip().splitlines()
+        return lines[-1] if lines else f"status {status}"
+
+
 class IntoStore:
     """Imports recordings in a process of their own: nothing here may wait for a store, or be ended by one."""
 
@@ -25,7 +88,7 @@ class IntoStore:
         self.problem = ""
         """What went wrong last."""
         self._folder, self._store, self._say = folder, store, say
-        self._command = [sys.executable, "-m", "robot.into_store", store, contract, place]
+        self._importer = Importer(store, contract, place)
         self._changed = threading.Condition()
         self._ending = False
         self._queue: deque[str] = deque(name for name, where in self._noted() if where == store)
@@ -52,6 +115,7 @@ class IntoStore:
             self._ending = True
             self._changed.notify()
         self._thread.join(timeout)
+        self._importer.close()
         if self._queue:
             self._say(f"{len(self._queue)} recordings are not in {self._store} yet; the next start brings them in")
 
@@ -75,20 +139,10 @@ class IntoStore:
 
     def _import(self, names: Sequence[str]) -> int:
         """Import recordings; with how many of them there is nothing left to do: the next could not be brought in."""
-        # In a session of its own: who interrupts the recorder at a terminal does not interrupt a commit.
-        ended = subprocess.run(  # noqa: S603
-            [*self._command, *(str(self._folder / name) for name in names)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-        )
-        answers = ended.stdout.splitlines()
-        refused = [(name, why) for name, why in zip(names, map(json.loads, answers), strict=False) if why]
+        answers, last_words = self._importer.bring_in([self._folder / name for name in names])
+        refused = [(name, why) for name, why in zip(names, answers, strict=False) if why]
         if len(answers) < len(names):
-            last = (ended.stderr.strip().splitlines() or [f"status {ended.returncode}"])[-1]
-            refused.append((names[len(answers)], last))
+            refused.append((names[len(answers)], last_words))
         for name, why in refused:
             self.problem = f"{self._folder / name} is not in the store: {why}"
             self._say(self.problem)
@@ -114,17 +168,18 @@ class IntoStore:
             self._say(self.problem)
 
 
-def main(store: str, contract: str, place: str, *recordings: str) -> None:
-    """Import recordings; answers each with a line of JSON: why it cannot be used, or an empty text."""
+def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> None:
+    """Import recordings, each a line of JSON; answers with a line: why it cannot be used, or an empty text."""
     from episodes.importing import import_into
     from episodes.snapshot import StoreError
     from robot.bag_import import BagSource
     from robot.contract_file import read_robot_contract
 
     assert place in ("real", "sim")
-    for recording in recordings:
+    for line in recordings:
+        recording = Path(json.loads(line))
         try:
-            import_into(BagSource(Path(recording), read_robot_contract(Path(contract)), place=place), Path(store))
+            import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
             answer = ""
         except StoreError:
             # Nothing is wrong with the recording.
@@ -135,4 +190,4 @@ def main(store: str, contract: str, place: str, *recordings: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.stdin)

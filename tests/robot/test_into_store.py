@@ -1,10 +1,12 @@
 """Recordings on their way into a store: what cannot be brought in now is not forgotten."""
 
 import json
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -24,14 +26,14 @@ class Importing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Imports):
         self.asked: list[list[str]] = []
         self._answer = answer
-        monkeypatch.setattr(into_store.subprocess, "run", self._run)
+        monkeypatch.setattr(into_store.Importer, "bring_in", self._bring_in)
         monkeypatch.setattr(into_store, "RETRY", 0.01)
 
-    def _run(self, command: Sequence[str], **_: object) -> SimpleNamespace:
-        names = [Path(word).name for word in command[6:]]
+    def _bring_in(self, recordings: Sequence[Path]) -> tuple[list[str], str]:
+        names = [recording.name for recording in recordings]
         self.asked.append(names)
         answers, said = self._answer(names)
-        return SimpleNamespace(stdout="\n".join(map(json.dumps, answers)), stderr=said, returncode=len(said))
+        return answers, (said.strip().splitlines() or [""])[-1]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -119,5 +121,41 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_recording(
     monkeypatch.setattr("episodes.importing.import_into", import_into)
     monkeypatch.setattr("robot.bag_import.BagSource", lambda path, contract, place: path)
     with pytest.raises(StoreError):
-        into_store.main("store", str(SHIPPED), "sim", *refusals)
+        into_store.main("store", str(SHIPPED), "sim", map(json.dumps, refusals))
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ["", "no bag"]
+
+
+def test_one_process_imports_what_comes_and_another_what_comes_after_its_death(tmp_path: Path) -> None:
+    """None of these is a recording, which is no reason to die; being killed is."""
+    (tmp_path / "none.mcap").write_bytes(b"nothing")
+    importer = into_store.Importer(str(tmp_path / "store"), str(SHIPPED), "sim")
+    recordings = [tmp_path / name for name in ("none.mcap", "nowhere.mcap")]
+    pids = []
+    for _ in range(2):
+        answers, last_words = importer.bring_in(recordings)
+        assert [recording.name in answer for recording, answer in zip(recordings, answers, strict=True)] == [True, True]
+        assert last_words == ""
+        assert importer._process is not None
+        pids.append(importer._process.pid)
+    assert pids[0] == pids[1]
+    os.kill(pids[0], signal.SIGKILL)
+    process = importer._process
+    assert process is not None
+    process.wait(30)
+    assert len(importer.bring_in(recordings)[0]) == 2
+    process = importer._process
+    importer.close()
+    assert process is not None
+    assert process.wait(30) == 0
+
+
+def test_of_a_process_that_dies_of_a_recording_the_last_words_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = (
+        "import sys; sys.stdin.readline(); print('\"\"', flush=True); sys.stdin.readline(); sys.exit('disk is full')"
+    )
+    importer = into_store.Importer("store", "robot.yaml", "sim")
+    monkeypatch.setattr(importer, "_command", [sys.executable, "-c", dying])
+    recordings = [tmp_path / name for name in ("one.mcap", "two.mcap", "three.mcap")]
+    assert importer.bring_in(recordings) == ([""], "disk is full")
