@@ -6,16 +6,18 @@ asks again for what did not come. So either side may die and come back.
 """
 
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ConfigDict
 
 from episodes.errors import InputError
-from episodes.files import whole_folder, write_whole
+from episodes.files import whole_file, whole_folder
 from episodes.typed import parse
 
 PIECE = 256 * 1024
@@ -71,9 +73,14 @@ def parcel_of(path: Path) -> Parcel:
     files = [path] if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())
     contents = []
     for file in files:
-        data = file.read_bytes()
-        contents.append(Content("" if file == path else file.name, len(data), sha256(data).hexdigest()))
+        contents.append(Content("" if file == path else file.name, file.stat().st_size, _digest(file)))
     return Parcel(path.name, tuple(contents))
+
+
+def _digest(path: Path) -> str:
+    """In pieces: a recording may be larger than memory."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 class Shelf:
@@ -109,6 +116,54 @@ class Shelf:
             return None
 
 
+class _Arriving:
+    """A parcel as far as it has come: on the disk, beside its place."""
+
+    def __init__(self, folder: Path, parcel: Parcel):
+        self.parcel = parcel
+        for left in folder.iterdir():
+            # Of a process that was killed over it.
+            if left.name.startswith(f".{parcel.name}."):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._stack = ExitStack()
+        place = folder / parcel.name
+        alone = [content.path for content in parcel.files] == [""]
+        self._root = self._stack.enter_context(whole_file(place) if alone else whole_folder(place))
+        self._missing = list(parcel.files)
+        for content in parcel.files:
+            self._file(content.path).write_bytes(b"")
+
+    def wanted(self) -> Wanted | None:
+        """The next piece; None where all are there."""
+        while self._missing:
+            content = self._missing[0]
+            got = self._file(content.path).stat().st_size
+            if got < content.size:
+                return Wanted(self.parcel.name, content.path, got)
+            del self._missing[0]
+        return None
+
+    def add(self, path: str, data: bytes) -> None:
+        with self._file(path).open("ab") as file:
+            file.write(data)
+
+    def finish(self) -> bool:
+        """Put it in its place, unless it is not what was offered."""
+        if any(_digest(self._file(content.path)) != content.sha256 for content in self.parcel.files):
+            self.give_up()
+            return False
+        self._stack.close()
+        return True
+
+    def give_up(self) -> None:
+        """Nothing of it stays."""
+        error = InterruptedError(f"{self.parcel.name} is not wanted any more")
+        self._stack.__exit__(type(error), error, None)
+
+    def _file(self, path: str) -> Path:
+        return self._root / path if path else self._root
+
+
 class Fetch:
     """The side that wants parcels: one after the other, in the order of the offer.
 
@@ -121,9 +176,9 @@ class Fetch:
     def __init__(self, folder: Path, have: Callable[[Parcel], bool], arrived: Callable[[Parcel], None]):
         self._folder, self._have, self._arrived = folder, have, arrived
         self._offered: tuple[Parcel, ...] = ()
-        self._parcel: Parcel | None = None
-        self._got: dict[str, bytearray] = {}
-        self._asked: tuple[Wanted, float] | None = None
+        self._arriving: _Arriving | None = None
+        self._asked: Wanted | None = None
+        self._asked_at = -PATIENCE
         self.problem = ""
         """What was wrong with what came last; empty once something came whole."""
 
@@ -143,64 +198,62 @@ class Fetch:
                 if not name or PurePosixPath(name).name != name or name.startswith("."):
                     raise InputError(f"a parcel is offered under the name {name!r}: not the name of a file")
         self._offered = offer.parcels
-        if self._parcel is not None and self._parcel not in self._offered:
+        if self._arriving is not None and self._arriving.parcel not in self._offered:
             self._give_up()
 
     def wanted(self, now: float) -> Wanted | None:
         """What to ask for now [s of steady time]; None while an answer is waited for, or nothing is missing."""
-        if self._asked is not None and now - self._asked[1] < PATIENCE:
+        waits = self._asked is not None or (self.problem and self._arriving is None)
+        if waits and now - self._asked_at < PATIENCE:
             return None
-        if self._parcel is None:
-            self._parcel = next((each for each in self._offered if not self._have(each)), None)
-            self._got = {}
-        if self._parcel is None:
-            return None
-        for content in self._parcel.files:
-            got = len(self._got.setdefault(content.path, bytearray()))
-            if got < content.size:
-                wanted = Wanted(self._parcel.name, content.path, got)
-                self._asked = wanted, now
-                return wanted
-        # A parcel of nothing but empty files.
-        self._finish()
-        return None
+        parcel = None
+        if self._arriving is None:
+            parcel = next((each for each in self._offered if not self._have(each)), None)
+            if parcel is None:
+                return None
+        self._asked_at = now
+        with self._told_of():
+            self._arriving = self._arriving or _Arriving(self._folder, parcel)  # type: ignore[arg-type]
+            self._asked = self._arriving.wanted()
+            if self._asked is None:
+                # A parcel of nothing but empty files.
+                self._finish()
+        return self._asked
 
     def received(self, wanted: Wanted, data: bytes) -> None:
         """A piece that was asked for; anything else is let go of."""
-        if self._asked is None or wanted != self._asked[0] or self._parcel is None or not data:
+        if wanted != self._asked or self._arriving is None or not data:
             return
         self._asked = None
-        self._got[wanted.path] += data
-        if all(len(self._got.get(content.path, b"")) >= content.size for content in self._parcel.files):
-            self._finish()
+        with self._told_of():
+            self._arriving.add(wanted.path, data)
+            if self._arriving.wanted() is None:
+                self._finish()
 
     def _finish(self) -> None:
-        parcel, got = self._parcel, self._got
-        assert parcel is not None
-        self._give_up()
-        for content in parcel.files:
-            if sha256(got[content.path]).hexdigest() != content.sha256:
-                self.problem = f"{parcel.name}: what came is not what was offered; it is fetched again"
-                return
-        try:
-            self._write(parcel, got)
-        except OSError as error:
-            self.problem = f"{self._folder / parcel.name}: {error.strerror or error}"
-            return
-        self.problem = ""
-        self._arrived(parcel)
+        assert self._arriving is not None
+        parcel, whole = self._arriving.parcel, self._arriving.finish()
+        self._arriving = None
+        if whole:
+            self.problem = ""
+            self._arrived(parcel)
+        else:
+            self.problem = f"{parcel.name}: what came is not what was offered; it is fetched again"
 
-    def _write(self, parcel: Parcel, got: dict[str, bytearray]) -> None:
-        path = self._folder / parcel.name
-        if "" in got:
-            write_whole(path, bytes(got[""]))
-            return
-        with whole_folder(path) as folder:
-            for name, data in got.items():
-                (folder / name).write_bytes(data)
+    @contextmanager
+    def _told_of(self) -> Iterator[None]:
+        """What the disk refuses is a problem, and the parcel begun anew after a while."""
+        try:
+            yield
+        except OSError as error:
+            self.problem = f"{error.filename or self._folder}: {error.strerror or error}"
+            self._give_up()
 
     def _give_up(self) -> None:
-        self._parcel, self._got, self._asked = None, {}, None
+        if self._arriving is not None:
+            with suppress(OSError):
+                self._arriving.give_up()
+        self._arriving = self._asked = None
 
 
 def encode(said: Offer | Wanted) -> str:

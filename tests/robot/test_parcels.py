@@ -198,13 +198,40 @@ def test_what_is_no_message_is_refused(text: str) -> None:
             decode(text)
 
 
-def test_a_disk_that_is_full_is_told_of(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_is_told_of_and_tried_again_after_a_while(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", "one")
 
     (sides.here / "one").write_bytes(b"data")
-    monkeypatch.setattr(parcels, "write_whole", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(parcels._Arriving, "add", full)
+        sides.offer("one")
+        sides.step()
+        assert sides.fetch.problem == "one: No space left on device"
+        assert not list(sides.there.iterdir())
+    assert sides.fetch.wanted(sides.now) is None
+    sides.until_quiet()
+    assert (sides.came, sides.fetch.problem) == (["one"], "")
+
+
+def test_what_a_killed_process_has_left_is_cleared_away_and_nothing_else(sides: Sides) -> None:
+    for name in (".one.123", ".one.more", ".recorder", ".oneness.1"):
+        (sides.there / name).write_bytes(b"left")
+    folder(sides.there / ".one.77", tensors=b"left")
+    (sides.here / "one").write_bytes(b"data")
+    sides.offer("one")
+    sides.until_quiet()
+    assert sorted(path.name for path in sides.there.iterdir()) == [".oneness.1", ".recorder", "one"]
+
+
+def test_a_parcel_never_lies_in_memory(sides: Sides) -> None:
+    """What has come of it is on the disk, hidden, until it is whole."""
+    (sides.here / "one").write_bytes(os.urandom(350))
     sides.offer("one")
     sides.step()
-    assert sides.fetch.problem.endswith("one: No space left on device")
-    assert sides.came == []
+    sides.step()
+    (unfinished,) = sides.there.iterdir()
+    assert unfinished.name.startswith(".one.")
+    assert unfinished.read_bytes() == (sides.here / "one").read_bytes()[:200]
