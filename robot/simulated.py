@@ -14,7 +14,7 @@ from robot.controllers import Controller
 from robot.messages import path_of
 from robot.outgoing import MakeMessage, image_message, observation_message, put, stamp_header
 from robot.reports import Outcome
-from sim.base import Reversible, Task
+from sim.base import Homing, Reversible, Task
 
 Part = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0)]
@@ -139,7 +139,12 @@ class SimulatedRobot:
         return self.seed
 
     def go_on(self) -> None:
-        """Begin the next episode where the last one has come to: nothing moves, and a period passes."""
+        """Begin the next episode where the last one has come to, the robot brought home first where it can be.
+
+        For who listens a period passes, however long that takes.
+        """
+        if isinstance(self.task, Homing):
+            self.task.go_home()
         self._observation = self.task.go_on()
         self.ended = False
         self._tick()

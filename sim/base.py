@@ -32,6 +32,15 @@ class Reversible(Protocol):
     """Whether it is; may be changed between episodes."""
 
 
+@runtime_checkable
+class Homing(Protocol):
+    """A task whose robot can bring itself to where episodes begin, whatever has become of the world."""
+
+    def go_home(self) -> None:
+        """Before an episode goes on where the last one has come to; what is held stays where it is."""
+        ...
+
+
 class Task(gymnasium.Env[Any, np.ndarray]):
     """A task in simulation, seen through a contract.
 

@@ -233,8 +233,8 @@ class LiftTask(RobosuiteTask):
 
     Put back is a cube that lies near the table's middle again, below a hand that is open and clear of it.
     An episode of putting back begins where a scripted lift has ended, with the cube just off the table between the
-    fingers; or, in a share `lost` of them, where the script has then let go of it in the wrong place. Or it goes on
-    where a lift in the same world has ended, whoever did that: see `backward`.
+    fingers; or, in a share `lost` of them, where the script has then let go of it in the wrong place, and the hand has
+    gone home. Or it goes on where a lift in the same world has ended, whoever did that: see `backward`.
     """
 
     scores_states = True
@@ -242,6 +242,8 @@ class LiftTask(RobosuiteTask):
     INSTRUCTIONS = ("lift the red cube off the table", "put the red cube back on the table")
     PATIENCE = 5.0
     """For how long a script may try to do something before an episode of putting back [s]."""
+    HOME = 0.02
+    """How far from where it begins the hand still is at home [m]."""
 
     def __init__(self, name: str, settings: LiftSettings, **options: Any):
         self._shaped = settings.reward == "shaped"
@@ -277,6 +279,7 @@ class LiftTask(RobosuiteTask):
 
     def _reset(self, seed: int) -> None:
         super()._reset(seed)
+        self._home = self._hand()[:3]
         if not self._begins_lifted:
             return
         # Held in about as many ways as there are seeds; at the script's best where that does not do it.
@@ -291,6 +294,25 @@ class LiftTask(RobosuiteTask):
             aside = rng.uniform(-1.0, 1.0, 2)
             aside *= self._back_within * rng.uniform(1.2, 2.0) / np.abs(aside).max()
             self._act(ScriptedPutBack(self, aside=aside), seed, lambda s: self._let_go(s) & ~self._put_back(s))
+            self.go_home()
+
+    def go_home(self) -> None:
+        """Bring an empty hand to where an episode of lifting begins: first up, then there, with open fingers."""
+        for _ in range(round(self.PATIENCE * (self.contract.rate or 0.0))):
+            state = self._state().astype(np.float32)
+            hand, holds = self._hand()[:3], np.linalg.norm(state[self._apart]) < ScriptedPutBack.LOST
+            if holds and self._height(state[None])[0] >= LYING_HEIGHT:
+                return
+            away = self._home - hand
+            if np.linalg.norm(away) < self.HOME:
+                return
+            if away[2] > self.HOME:
+                # Above whatever lies around.
+                away[:2] = 0.0
+            action = np.zeros_like(self._low)
+            # As scripts do: the controller covers about half of what is asked for in a step.
+            action[:3], action[-1] = 2.0 * away, -1.0
+            super()._advance(np.clip(action, self._low, self._high))
 
     def _act(self, operator: Operator, seed: int, done: Callable[[np.ndarray], np.ndarray]) -> bool:
         """Let a script act until states, shape (1, S), are so; whether they were in time."""

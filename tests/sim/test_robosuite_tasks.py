@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from episodes.errors import InputError
 from sim.operators import make_operator
-from sim.robosuite_tasks import LIFT_HEIGHT, LYING_HEIGHT, OTHERS
+from sim.robosuite_tasks import LIFT_HEIGHT, LYING_HEIGHT, OTHERS, LiftTask
 from sim.rollout import rollout
 from sim.task import make_task
 
@@ -269,6 +269,25 @@ def test_putting_back_may_begin_where_one_has_failed():
     rollouts = [rollout(task, make_operator("scripted", task, 1.0), seed) for seed in np.flatnonzero(lost).tolist()]
     assert np.mean([episode.success.max() for episode in rollouts]) > 0.5, "and it can be done"
     task.close()
+
+
+def test_an_empty_hand_goes_home_and_touches_nothing(lift_quick):
+    hand = [lift_quick.contract.state_names.index(f"eef_{axis}") for axis in "xyz"]
+    cube = [lift_quick.contract.state_names.index(f"cube_{axis}") for axis in "xyz"]
+    began, _ = lift_quick.reset(seed=4)
+    for _ in range(20):
+        away, *_ = lift_quick.step(np.array([0.05, -0.05, -0.02, 1.0], np.float32))
+    lift_quick.go_home()
+    now = lift_quick.go_on()["state"]
+    assert np.linalg.norm(away["state"][hand] - began["state"][hand]) > 0.1
+    assert np.linalg.norm(now[hand] - began["state"][hand]) < LiftTask.HOME
+    np.testing.assert_allclose(now[cube], away["state"][cube], atol=1e-3)
+
+
+def test_a_hand_that_holds_the_cube_stays_where_it_is(lift_back):
+    held, _ = lift_back.reset(seed=3)
+    lift_back.go_home()
+    np.testing.assert_array_equal(lift_back.go_on()["state"], held["state"])
 
 
 @pytest.mark.parametrize(
