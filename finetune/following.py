@@ -48,10 +48,15 @@ class Following:
             learner.save()
 
     @property
+    def episodes(self) -> int:
+        """How many are there now."""
+        snapshot = self._snapshot()
+        return 0 if snapshot is None else snapshot.episodes
+
+    @property
     def behind(self) -> int:
         """Episodes that are there and were not learned from yet."""
-        snapshot = self._snapshot()
-        return 0 if snapshot is None else snapshot.episodes - self.learner.learned
+        return self.episodes - self.learner.learned
 
     def step(self) -> bool:
         """Learn from the next episode, where one is there; whether one was."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,31 +81,36 @@ class LearnerNode(Shell):
             self.fail(error)
 
     def _say_state(self) -> None:
+        """What has been learned; by the thread that learns, since in between nothing of it belongs together."""
         following = self._following
         assert following is not None
         learner = following.learner
-        # What is said last is the newest: two threads say it.
+        doubt, learned = learner.experience.doubt, learner.learned
+        state = LearnerState(learner.saved_at, learner.algorithm.step, learner.policy, doubt, learned, following.behind)
         with self._saying:
-            doubt, behind = learner.experience.doubt, following.behind
-            state = LearnerState(
-                learner.saved_at, learner.algorithm.step, learner.policy, doubt, learner.learned, behind
-            )
+            self._said = state
             self._state.publish(self.say(encode(state)))
-            self._said_behind = behind
+
+    def _say_behind(self, episodes: int) -> LearnerState:
+        """The same again where more has come meanwhile; returns what is said now."""
+        with self._saying:
+            behind = episodes - self._said.learned
+            if behind != self._said.behind:
+                self._said = replace(self._said, behind=behind)
+                self._state.publish(self.say(encode(self._said)))
+            return self._said
 
     def _on_diagnostics(self) -> None:
         following = self._following
         if following is None:
             return
-        behind = following.behind
-        if behind != self._said_behind:
-            self._say_state()
+        said = self._say_behind(following.episodes)
         learner, busy = following.learner, following.learning
         best = learner.trials.best
         total = busy + following.waiting
         values: dict[str, Any] = {
-            "episodes": learner.learned,
-            "behind": behind,
+            "episodes": said.learned,
+            "behind": said.behind,
             "updates": learner.algorithm.step,
             "best": "" if best is None else f"{best.rate:.2f} after {best.checkpoint} episodes",
             "waiting": f"{following.waiting / total:.2f}" if total else "",
