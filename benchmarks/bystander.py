@@ -19,7 +19,7 @@ from robot.frames import Frames
 from robot.nodes.shell import LATCHED, RELIABLE
 from robot.reports import EPISODE_TOPIC, EpisodeState, decode
 from robot.ros import message_class
-from robot.spinning import SpinningNode
+from robot.spinning import RefusedError, SpinningNode
 from sim.operators import Operator
 
 MOVES = ("delta_x", "delta_y", "delta_z")
@@ -99,7 +99,7 @@ class Bystander:
 
     def rearm(self) -> None:
         """Let a guardian that has stopped be enabled again; it may still have a reason not to."""
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(RefusedError):
             self._beside.call("guardian/rearm")
 
     def lend(self, hand: Hand, contract: Path) -> None:

@@ -23,7 +23,6 @@ os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 import numpy as np
 import yaml
 
-from episodes.errors import InputError
 from robot.ros import make_message, message_class, require_ros
 from robot.table import NodeSpec
 from robot.up import Up
@@ -232,11 +231,14 @@ class Bench:
         self._steps.publish(message)
 
     def call(self, service: str, enable: bool | None = None) -> bool:
+        """Whether the answer was yes."""
+        from robot.spinning import RefusedError
+
         request = None if enable is None else message_class("std_srvs/srv/SetBool").Request(data=enable)
         try:
             self._beside.call(service, request, timeout=5.0)
             return True
-        except InputError:
+        except RefusedError:
             return False
 
     def go_on(self) -> None:

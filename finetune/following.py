@@ -8,8 +8,9 @@ from episodes.contract import Contract
 from episodes.errors import InputError
 from episodes.snapshot import Snapshot
 from episodes.store import Store
-from finetune.learner import Learner
+from finetune.learner import Learner, logged_of
 from finetune.run import MetricsLog
+from finetune.trials import Trial
 
 
 class Following:
@@ -31,6 +32,8 @@ class Following:
         self.learning = self.waiting = 0.0
         """Time that went into taking and learning, and into waiting for episodes [s]."""
         self._since = time.monotonic()
+        self._logged: Trial | None = None
+        """The trial that was logged before it was over."""
         snapshot = self._snapshot()
         before = learner.episodes_before
         there = 0 if snapshot is None else snapshot.episodes
@@ -70,32 +73,34 @@ class Following:
         metrics = learner.learn()
         self._log.write(learner.learned, outcome | metrics)
         if learner.learned % learner.config.checkpoint_every == 0:
-            learner.save(self._tried(snapshot))
+            self._save()
         self._since = time.monotonic()
         self.learning += self._since - began
         return True
 
     def keep(self) -> None:
-        """Make a checkpoint of what was learned since the last one."""
+        """Make a checkpoint of what was learned since the last one, and log the trial that nothing has ended yet: it is
+        judged when something follows."""
         if self.learner.learned > self.learner.saved_at:
-            self.learner.save()
+            self._save()
+        trial = self.learner.trials.under_way
+        if trial is not None and trial != self._logged:
+            self._log.write(self.learner.learned, logged_of(trial))
+            self._logged = trial
 
     def close(self) -> None:
-        """Judge the trial that is under way by what there is of it, and keep everything."""
-        if logged := self.learner.end_trial():
-            self._log.write(self.learner.learned, logged)
-            self.learner.save()
         self.keep()
         self._log.close()
 
-    def _tried(self, snapshot: Snapshot) -> set[int]:
-        """Policies that are evaluated in episodes that were not learned from yet."""
-        found = set()
-        for index in range(self.learner.learned, snapshot.episodes):
+    def _save(self) -> None:
+        """A checkpoint; policies that are evaluated in episodes that were not learned from yet keep theirs."""
+        learner, snapshot, tried = self.learner, self._snapshot(), set()
+        for index in range(learner.learned, 0 if snapshot is None else snapshot.episodes):
+            assert snapshot is not None
             if snapshot.metadata[index].get("evaluation"):
                 rows = int(snapshot.step_starts[index]), int(snapshot.step_ends[index])
-                found.add(int(snapshot.column("policy", *rows).max()))
-        return found
+                tried.add(int(snapshot.column("policy", *rows).max()))
+        learner.save(tried)
 
     def _snapshot(self) -> Snapshot | None:
         """What is in the store now; None while there is none."""

@@ -230,8 +230,7 @@ class Learner:
 
     def judge(self, trial: Trial) -> dict[str, float]:
         """Make of a trial what is to be made of it; what is to be logged."""
-        back_to = self.trials.judge(trial)
-        logged = {"evaluation/success_rate": trial.rate, "evaluation/episodes": float(trial.episodes)}
+        back_to, logged = self.trials.judge(trial), logged_of(trial)
         if back_to is None:
             return logged
         # In place: whoever acts with this learner's policy goes on with it.
@@ -264,11 +263,6 @@ class Learner:
             info = self.algorithm.update(self.experience.sample())
         return scalars(info | self.experience.info)
 
-    def end_trial(self) -> dict[str, float]:
-        """Judge a trial that no further episode has ended; what is to be logged, where there is one."""
-        finished = self.trials.finished(None)
-        return {} if finished is None else self.judge(finished)
-
     def save(self, to_come: Iterable[int] = ()) -> None:
         """A checkpoint, named after the episodes that it has learned from.
 
@@ -291,6 +285,11 @@ class Learner:
         )
         self.trials.kept(self.run.mark_last(self.learned, self.trials.wanted(to_come)))
         self.saved_at = self.learned
+
+
+def logged_of(trial: Trial) -> dict[str, float]:
+    """What is logged of a trial."""
+    return {"evaluation/success_rate": trial.rate, "evaluation/episodes": float(trial.episodes)}
 
 
 def _check_on_policy(config: LearningConfig, algorithm: str) -> None:

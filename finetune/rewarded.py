@@ -10,6 +10,7 @@ from episodes.snapshot import Snapshot
 from episodes.store import Store
 from finetune.data import is_sparse
 from finetune.run import Run
+from sim.labels import check_states
 from sim.task import make_task
 from sim.truth import score_episode
 
@@ -57,6 +58,7 @@ def _differ(snapshot: Snapshot, labels: LabelSet, task: str) -> bool:
     try:
         if not made.scores_states:
             return False
+        check_states(snapshot, made)
         reward, _ = score_episode(made, snapshot.column("state")[rows], steps.stop - steps.start)
     finally:
         made.close()

@@ -6,11 +6,12 @@ from typing import Any
 
 from scipy.stats import fisher_exact
 
-from finetune.intervals import rate_interval
-
+ENOUGH = 5
+"""Episodes of a trial from which on something is made of it: one that was cut short says little."""
 CHANCE = 0.05
-"""How often a policy that is as good as the best may look so much worse that it is given up. The best is the luckiest
-of several: by rates alone, a policy of no difference would be given up after every third trial of ten episodes."""
+"""How often a policy that is as good as the others may look so much worse than the best of them that it is given up.
+Divided by how many there were, since the best is the luckiest: by rates alone, learning would be thrown away after
+every third trial of ten episodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,10 @@ class Trial:
     def rate(self) -> float:
         return self.successes / self.episodes
 
-    @property
-    def at_least(self) -> float:
-        """Lower end of the rate's interval: one success of one says less than eight of ten."""
-        return rate_interval(self.successes, self.episodes)[0]
-
-    def is_worse_than(self, other: "Trial") -> bool:
-        """Whether that is more than chance: Fisher's exact test, one-sided."""
+    def is_worse_than(self, other: "Trial", chance: float) -> bool:
+        """Whether no accident of that probability: Fisher's exact test, one-sided."""
         table = [[each.successes, each.episodes - each.successes] for each in (self, other)]
-        return float(fisher_exact(table, alternative="less").pvalue) < CHANCE  # type: ignore[union-attr]
+        return float(fisher_exact(table, alternative="less").pvalue) < chance  # type: ignore[union-attr]
 
 
 class Trials:
@@ -49,7 +45,9 @@ class Trials:
     def __init__(self, tolerated: float | None):
         self._tolerated = tolerated
         self.best: Trial | None = None
-        """Whose success is at least the highest; of equals the newest, which has learned more."""
+        """The newest of the best."""
+        self.judged = 0
+        """Trials of policies that were not the best already."""
         self.checkpoints: dict[int, int] = {}
         """Of the policies that are still kept, by hash."""
         self._policy = 0
@@ -60,36 +58,39 @@ class Trials:
         self._policy = policy
         self._outcomes.append(success)
 
-    def finished(self, policy: int | None) -> Trial | None:
-        """The trial that is over when the next episode is an evaluation of this policy; None: when it is none.
+    @property
+    def under_way(self) -> Trial | None:
+        """The trial that nothing has ended yet, where its policy is kept: any other can be nobody's way back."""
+        if not self._outcomes or self._policy not in self.checkpoints:
+            return None
+        return Trial(self._policy, self.checkpoints[self._policy], sum(self._outcomes), len(self._outcomes))
 
-        A policy that is not kept any more can be nobody's way back, and is no trial.
-        """
+    def finished(self, policy: int | None) -> Trial | None:
+        """The trial that is over when the next episode is an evaluation of this policy; None: when it is none."""
         if not self._outcomes or policy == self._policy:
             return None
-        tried, outcomes = self._policy, self._outcomes
+        trial = self.under_way
         self._policy, self._outcomes = 0, []
-        if tried not in self.checkpoints:
-            return None
-        return Trial(tried, self.checkpoints[tried], sum(outcomes), len(outcomes))
+        return trial
 
     def judge(self, trial: Trial) -> Trial | None:
         """Remember the best; the one to go back to, where this one is much worse, and that is no accident."""
         best = self.best
-        if best is not None and trial.policy == best.policy:
-            # It was not learned from in between, or a trial was interrupted.
-            trial = Trial(
-                best.policy, trial.checkpoint, best.successes + trial.successes, best.episodes + trial.episodes
-            )
-            self.best = trial
+        if trial.episodes < ENOUGH:
             return None
-        if best is None or trial.at_least >= best.at_least:
+        if best is not None and trial.policy == best.policy:
+            # It was not learned from in between, or its trial was interrupted.
+            both = best.successes + trial.successes, best.episodes + trial.episodes
+            self.best = Trial(best.policy, trial.checkpoint, *both)
+            return None
+        self.judged += 1
+        if best is None or trial.rate >= best.rate:
             self.best = trial
             return None
         # What is tolerated is a decimal fraction, and differences of such are a little off.
-        if self._tolerated is None or trial.rate + self._tolerated > best.rate + 1e-9:
+        if self._tolerated is None or trial.rate + self._tolerated > best.rate - 1e-9:
             return None
-        return best if trial.is_worse_than(best) else None
+        return best if trial.is_worse_than(best, CHANCE / max(self.judged - 1, 1)) else None
 
     def wanted(self, to_come: Iterable[int] = ()) -> set[int]:
         """Checkpoints that must stay: the best policy's, that of the one that is being tried, and of those that are
@@ -106,6 +107,7 @@ class Trials:
         best = self.best
         return {
             "best": None if best is None else [f"{best.policy:016x}", best.checkpoint, best.successes, best.episodes],
+            "judged": self.judged,
             "checkpoints": [[f"{policy:016x}", number] for policy, number in self.checkpoints.items()],
             "policy": f"{self._policy:016x}",
             "outcomes": self._outcomes,
@@ -115,5 +117,6 @@ class Trials:
         if note["best"] is not None:
             policy, checkpoint, successes, episodes = note["best"]
             self.best = Trial(int(policy, 16), checkpoint, successes, episodes)
+        self.judged = note.get("judged", int(self.best is not None))
         self.checkpoints = {int(policy, 16): number for policy, number in note["checkpoints"]}
         self._policy, self._outcomes = int(note["policy"], 16), list(note["outcomes"])

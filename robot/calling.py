@@ -1,11 +1,12 @@
 """A person's word to the nodes that are up, where there is no `ros2` command: a call of one of their services."""
 
+import re
 import time
 
 from std_srvs.srv import SetBool
 
 from episodes.errors import InputError
-from robot.spinning import SpinningNode
+from robot.spinning import NAME, SpinningNode
 
 FINDING = 5.0
 """Longest time that the service is looked for [s]."""
@@ -16,8 +17,11 @@ def call_service(service: str, value: bool | None = None, namespace: str = "") -
     """Call a Trigger, or with a value a SetBool; returns what it said, however long that takes.
 
     Raises:
-        InputError: where nobody offers it, it wants a value and has none (or the reverse), or the answer is no.
+        InputError: where its name is none, nobody offers it, it wants a value and has none (or the reverse), or the
+            answer is no.
     """
+    if not re.fullmatch(f"/?{NAME}", service):
+        raise InputError(f"service {service!r}: expected a name such as recorder/start")
     with SpinningNode("call", namespace) as beside:
         name = beside.node.resolve_service_name(service)
         offered: dict[str, str] = {}

@@ -25,22 +25,27 @@ class Importer:
     def __init__(self, store: str, contract: str, place: str):
         self._command = [sys.executable, "-m", "robot.into_store", store, contract, place]
         self._process: subprocess.Popen[str] | None = None
+        self._closed = False
 
     def bring_in(self, recordings: Sequence[Path]) -> tuple[list[str], str]:
         """Import recordings one by one.
 
         Returns:
-            Why each cannot be used, empty where it can be; and, where it died of the next one, its last words.
+            Why each cannot be used, empty where it can be, until nothing more is wanted; and, where it died of the
+            next one, its last words.
         """
         answers: list[str] = []
         for recording in recordings:
+            if self._closed:
+                return answers, ""
             if (answer := self._ask(recording)) is None:
                 return answers, self._last_words()
             answers.append(answer)
         return answers, ""
 
     def close(self) -> None:
-        """Want nothing more; an import that is under way ends by itself."""
+        """Want nothing more, from another thread; an import that is under way ends by itself."""
+        self._closed = True
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -64,7 +69,8 @@ class Importer:
         try:
             process.stdin.write(json.dumps(str(recording)) + "\n")
             process.stdin.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
+            # It has died, or was closed at this moment.
             return None
         line = process.stdout.readline()
         return json.loads(line) if line else None
@@ -141,7 +147,7 @@ class IntoStore:
         """Import recordings; with how many of them there is nothing left to do: the next could not be brought in."""
         answers, last_words = self._importer.bring_in([self._folder / name for name in names])
         refused = [(name, why) for name, why in zip(names, answers, strict=False) if why]
-        if len(answers) < len(names):
+        if last_words:
             refused.append((names[len(answers)], last_words))
         for name, why in refused:
             self.problem = f"{self._folder / name} is not in the store: {why}"

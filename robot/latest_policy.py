@@ -7,6 +7,7 @@ import numpy as np
 from episodes.errors import InputError
 from finetune.calibrating import filter_of
 from finetune.run import Run
+from policies.checkpoint import DESCRIPTION
 from policies.feasibility import FeasibilityFilter
 from policies.policy import Policy
 from robot.acting import check_policy_fits
@@ -24,7 +25,9 @@ class LatestPolicy:
         """
         self._run, self._new = Path(run), Path(new) if new else None
         self._contract, self._deterministic = contract, deterministic
-        self.checkpoint, self.policy = self._load(self._newest())
+        newest = self._newest()
+        self._version = _version(newest)
+        self.checkpoint, self.policy = self._load(newest)
         self.problem = ""
         """Why the newest one is not used; empty where it is."""
 
@@ -36,12 +39,13 @@ class LatestPolicy:
             OSError: where it cannot be read.
         """
         newest = self._newest()
-        if newest == self.checkpoint:
+        version = _version(newest)
+        if version == self._version:
             return False
         checkpoint, policy = self._load(newest)
         if (policy.camera is None) != (self.policy.camera is None):
             raise InputError(f"{newest}: sees through {policy.camera or 'no camera'}; start the actor again for that")
-        self.checkpoint, self.policy = checkpoint, policy
+        self._version, self.checkpoint, self.policy = version, checkpoint, policy
         return True
 
     def _newest(self) -> Path:
@@ -54,6 +58,11 @@ class LatestPolicy:
         check_policy_fits(policy.contract, policy.camera, self._contract)
         _warm_up(policy, self._contract)
         return checkpoint, policy
+
+
+def _version(checkpoint: Path) -> tuple[Path, int]:
+    """Where it is, and when it was written: another run's may come under the same name."""
+    return checkpoint, (checkpoint / DESCRIPTION).stat().st_mtime_ns
 
 
 def judge_of(path: Path, contract: RobotContract) -> FeasibilityFilter:

@@ -23,7 +23,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from episodes.errors import InputError
 from episodes.typed import parse_settings
-from robot.restarting import Fate, Restarts
+from robot.restarting import Fate, Restarts, is_robot
 from robot.table import ARGUMENTS, NodeSpec, nodes
 
 
@@ -47,7 +47,7 @@ def _actions(kind: str, context: LaunchContext) -> list[Any]:
     apart = (kind == "sim" or given.get("task")) and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
     actions: list[Any] = [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
     for spec in specs:
-        actions += _started(spec, said, Restarts(spec.name))
+        actions += _started(spec, said, Restarts(spec.name, beside=is_robot(each.name for each in specs)))
     return actions
 
 

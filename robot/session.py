@@ -130,7 +130,8 @@ class Session:
         """Bring the robot to where an episode can begin; takes as long as a person needs."""
         try:
             self._insist(lambda: self.call("recorder/reset", timeout=None), APPEARING)
-        except BaseException:
+        except KeyboardInterrupt:
+            # It is under way, and nobody waits for it any more.
             self._abandon()
             raise
 

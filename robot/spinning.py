@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,14 @@ ANSWERING = 30.0
 """Longest time that a service may take [s]."""
 
 
+NAME = r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*"
+"""Of a namespace, or of a service in it."""
+
+
+class RefusedError(InputError):
+    """A service was asked, and said no."""
+
+
 class SpinningNode:
     """A context manager, in a context of its own: it ends when this does, whatever else the process does with ROS 2.
 
@@ -30,12 +39,17 @@ class SpinningNode:
         name: of the node.
         namespace: of the robot's topics; empty for none.
         options: of `rclpy.node.Node`.
+
+    Raises:
+        InputError: for a namespace that is none.
     """
 
     node: Node
 
     def __init__(self, name: str, namespace: str = "", **options: Any):
         namespace = namespace.strip("/")
+        if namespace and not re.fullmatch(NAME, namespace):
+            raise InputError(f"namespace {namespace!r}: expected words of letters, digits and _, with / between them")
         self.namespace = f"/{namespace}" if namespace else ""
         self._name, self._options = name, options
 
@@ -66,7 +80,8 @@ class SpinningNode:
             timeout: until it has answered [s]; None waits for as long as somebody offers it.
 
         Raises:
-            InputError: where nobody offers the service, nobody answers, or the answer is no.
+            InputError: where nobody offers the service, or nobody answers.
+            RefusedError: where the answer is no.
         """
         if service not in self._clients:
             kind = Trigger if request is None else SetBool
@@ -85,7 +100,7 @@ class SpinningNode:
                 raise InputError(f"{service} did not answer, and nobody offers it any more")
         answer: Any = future.result()
         if not answer.success:
-            raise InputError(f"{service}: {answer.message}")
+            raise RefusedError(f"{service}: {answer.message}")
         return answer.message
 
     def by_spinning(self, destroy: Callable[[Any], Any], entity: Any) -> Future:

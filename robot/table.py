@@ -258,6 +258,7 @@ def _judge_of_both(said: Mapping[str, Value]) -> str:
 def _learn(said: dict[str, Value]) -> list[NodeSpec]:
     """The learner on a host of its own, and who carries recordings to it and policies away."""
     _check_runs("learn", said)
+    _check_rewards(said | {"task": ""})
     if not said["contract"]:
         raise InputError("learn: give it the robot's contract (contract, a YAML file)")
     new = Path(str(said["new"])).absolute()
@@ -279,15 +280,14 @@ def _check_rewards(said: Mapping[str, Value]) -> None:
     from finetune.rewarded import check_rewards
     from finetune.run import Run
 
-    if said["judge"] == "nobody":
+    if said.get("judge") == "nobody" or said.get("place") == "sim":
         # Then somebody may say rewards who is none of these nodes.
         return
-    # A simulated task rewards its own direction, and says of the other whether it was a success.
-    for name in ("run",) if said["task"] else ("run", "backward"):
-        path = Path(str(said[name]))
+    # A simulated task rewards its own direction; of the other it says whether it was a success.
+    for name, task in (("run", str(said["task"])), ("backward", "")):
         # Where there is no run, whoever needs it says so better.
-        if said[name] and (path / "config.yaml").is_file():
-            check_rewards(Run.open(path), str(said["task"]))
+        if said.get(name) and (Path(str(said[name])) / "config.yaml").is_file():
+            check_rewards(Run.open(Path(str(said[name]))), task)
 
 
 def _judge(said: Mapping[str, Value], *, simulated: bool) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import yaml
 
 from episodes.errors import InputError
-from robot.restarting import Fate, Restarts
+from robot.restarting import Fate, Restarts, is_robot
 from robot.ros import require_ros
 from robot.table import NodeSpec, Value, nodes
 
@@ -35,7 +35,8 @@ class Up:
         self._readers: dict[str, threading.Thread] = {}
         self._last: dict[str, str] = {}
         self._commands = {spec.path: command_of(spec, namespace, params_file) for spec in specs}
-        self._restarts = {name: Restarts(name.rpartition("/")[2]) for name in self._commands}
+        beside = is_robot(spec.name for spec in specs)
+        self._restarts = {spec.path: Restarts(spec.name, beside=beside) for spec in specs}
         self._done_without: set[str] = set()
         self._mending = False
         self._stopping = threading.Event()

@@ -42,7 +42,7 @@ class CourierNode(Shell):
             if not value:
                 raise InputError(f"node courier: give it -p {name}:=FOLDER")
         self._bags, self._run = Path(self.bags), Run(Path(self.new))
-        self._problem = ""
+        self._problem = self._told = ""
         checkpoints = self._run.path / CHECKPOINTS
         for folder in (self._bags, checkpoints):
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,12 +128,14 @@ class CourierNode(Shell):
         wanted: Wanted | None = self._read(decode_wanted, label)
         if wanted is not None:
             self._fetch.received(wanted, bytes(message.data))
-            if self._fetch.problem:
-                self._say_problem(self._fetch.problem)
             self._ask()
 
     def _ask(self) -> None:
         wanted = self._fetch.wanted(time.monotonic())
+        if self._fetch.problem != self._told:
+            self._told = self._fetch.problem
+            if self._told:
+                self._say_problem(self._told)
         if wanted is not None:
             self._wants.publish(self.say(encode(wanted)))
 
@@ -173,9 +175,10 @@ class CourierNode(Shell):
         if not there:
             other = "the learner's host" if self.side == "robot" else "the robot's host"
             level, how = ("error", "is gone") if self._met else ("warn", "is not there yet")
-            self.publish_diagnostics(level, f"{other} {how}; what there is for it is kept", values)
-        elif self._problem:
-            self.publish_diagnostics("error", self._problem, values)
+            besides = f" ({self._problem})" if self._problem else ""
+            self.publish_diagnostics(level, f"{other} {how}; what there is for it is kept{besides}", values)
+        elif self._problem or self._fetch.problem:
+            self.publish_diagnostics("error", self._problem or self._fetch.problem, values)
             self._problem = ""
         else:
             self.publish_diagnostics("ok", "carrying", values)

@@ -148,7 +148,7 @@ def test_trials_come_with_the_episodes(dies: bool, parent: Path, robot: Callable
     run = tmp_path / "run"
     one = following(parent, run, tmp_path / "robot")
     first = one.learner.policy
-    schedule = [*[(True, True)] * 4, *[(False, False)] * 3, *[(False, True)] * 4, (False, False)]
+    schedule = [*[(True, True)] * 5, *[(False, False)] * 3, *[(False, True)] * 5, (False, False)]
     held = None
     for success, evaluation in schedule:
         if evaluation and held is not None:
@@ -161,45 +161,50 @@ def test_trials_come_with_the_episodes(dies: bool, parent: Path, robot: Callable
             one = following(parent, run, tmp_path / "robot")
     one.close()
     found = {line["step"]: line for line in Run.open(run).metrics() if "evaluation/success_rate" in line}
-    assert list(found) == [5, 12]
-    assert (found[5]["evaluation/success_rate"], found[5]["evaluation/episodes"]) == (1.0, 4)
-    assert (found[12]["evaluation/success_rate"], found[12]["evaluation/back_to"]) == (0.0, 0)
+    assert list(found) == [6, 14]
+    assert (found[6]["evaluation/success_rate"], found[6]["evaluation/episodes"]) == (1.0, 5)
+    assert (found[14]["evaluation/success_rate"], found[14]["evaluation/back_to"]) == (0.0, 0)
     assert policy_at(run, 0) == first
     lines = Run.open(run).metrics()
     assert ["evaluation/success" in line for line in lines] == ["online/success" not in line for line in lines]
-    assert [line["step"] for line in lines if "evaluation/success" in line] == [1, 2, 3, 4, 8, 9, 10, 11]
+    assert [line["step"] for line in lines if "evaluation/success" in line] == [1, 2, 3, 4, 5, 9, 10, 11, 12, 13]
     assert len(one.learner.successes) == 4, "evaluations are told apart"
 
 
 def test_a_policy_stays_as_long_as_episodes_that_try_it_are_still_to_come(
     parent: Path, robot: Callable[..., None], tmp_path: Path
 ) -> None:
-    """A learner that is far behind: what it began with is tried in the last of twelve episodes."""
+    """A learner that is far behind: what it began with is tried in the last five of fifteen episodes."""
     one = following(parent, tmp_path / "run", tmp_path / "robot")
-    for number in range(12):
-        robot(one, success=True, evaluation=number > 9)
+    for number in range(16):
+        robot(one, success=True, evaluation=10 <= number < 15)
     while one.step():
         pass
     one.close()
     found = [line for line in Run.open(tmp_path / "run").metrics() if "evaluation/success_rate" in line]
-    assert [(line["evaluation/success_rate"], line["evaluation/episodes"]) for line in found] == [(1.0, 2)]
+    assert [(line["evaluation/success_rate"], line["evaluation/episodes"]) for line in found] == [(1.0, 5)]
     assert one.learner.trials.best is not None
     assert one.learner.trials.best.checkpoint == 0
 
 
-def test_a_trial_that_nothing_follows_is_judged_at_the_end_and_once(
+def test_a_trial_that_nothing_follows_is_logged_at_the_end_and_judged_when_something_does(
     parent: Path, robot: Callable[..., None], tmp_path: Path
 ) -> None:
     one = following(parent, tmp_path / "run", tmp_path / "robot")
-    robot(one, success=True, evaluation=True)
-    assert one.step()
+    for _ in range(5):
+        robot(one, success=True, evaluation=True)
+        one.learner.policy = one.learner.trials._policy or one.learner.policy
+    while one.step():
+        pass
+    one.keep()
     one.close()
+    assert one.learner.trials.best is None
     again = following(parent, tmp_path / "run", tmp_path / "robot")
     robot(again)
     assert again.step()
     again.close()
     found = [line["step"] for line in Run.open(tmp_path / "run").metrics() if "evaluation/success_rate" in line]
-    assert found == [1]
+    assert found == [5, 6]
     best = again.learner.trials.best
     assert best is not None
-    assert (best.successes, best.episodes) == (1, 1)
+    assert (best.successes, best.episodes) == (5, 5)

@@ -159,3 +159,25 @@ def test_of_a_process_that_dies_of_a_recording_the_last_words_are_told(
     monkeypatch.setattr(importer, "_command", [sys.executable, "-c", dying])
     recordings = [tmp_path / name for name in ("one.mcap", "two.mcap", "three.mcap")]
     assert importer.bring_in(recordings) == ([""], "disk is full")
+
+
+def test_what_is_not_wanted_any_more_is_left_over(tmp_path: Path) -> None:
+    importer = into_store.Importer("store", "robot.yaml", "sim")
+    importer.close()
+    assert importer.bring_in([tmp_path / "one.mcap"]) == ([], "")
+    assert importer._process is None
+
+
+def test_it_ends_while_recordings_wait_and_what_is_left_is_noted(tmp_path: Path) -> None:
+    """Twenty that are none: some are gone through, and each of the others is noted; nothing hangs."""
+    imports = IntoStore(tmp_path, str(tmp_path / "store"), str(SHIPPED), "sim", lambda _: None)
+    for number in range(20):
+        (tmp_path / f"{number}.mcap").write_bytes(b"nothing")
+        imports.add(tmp_path / f"{number}.mcap")
+    imports.start()
+    until(lambda: imports._importer._process is not None)
+    imports.stop(0.01)
+    imports._thread.join(20)
+    assert not imports._thread.is_alive()
+    noted = (tmp_path / WAITING).read_text().splitlines() if (tmp_path / WAITING).exists() else []
+    assert len(noted) == imports.waiting

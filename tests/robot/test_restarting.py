@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from robot.restarting import BAD_INPUT, MOST_RESTARTS, WINDOW, Fate, Restarts
+from robot.restarting import BAD_INPUT, LONG, MOST_RESTARTS, WINDOW, Fate, Restarts, is_robot
 
 KILLED = -signal.SIGKILL
 
@@ -34,11 +34,22 @@ def test_who_learns_and_cannot_begin_ends_all_before_the_robot_has_worked_for_no
     assert Restarts("learner").fate(BAD_INPUT, 0.0) is Fate.OVER
 
 
-@pytest.mark.parametrize(("node", "then"), [("actor", Fate.OVER), ("learner", Fate.WITHOUT)])
-def test_too_often_in_a_short_time_is_no_accident(node: str, then: Fate) -> None:
+@pytest.mark.parametrize("status", [0, BAD_INPUT, KILLED])
+def test_where_there_is_no_robot_nothing_goes_on_without_the_learner(status: int) -> None:
+    assert not is_robot(["learner", "courier"])
+    assert is_robot(["guardian", "learner"])
+    restarts = Restarts("learner", beside=False)
+    assert restarts.fate(1, 0.0) is Fate.AGAIN
+    for number in range(MOST_RESTARTS):
+        restarts.begun_again(float(number))
+    assert restarts.fate(status, 10.0) is Fate.OVER
+
+
+@pytest.mark.parametrize(("node", "then", "window"), [("actor", Fate.OVER, WINDOW), ("learner", Fate.WITHOUT, LONG)])
+def test_too_often_in_a_short_time_is_no_accident(node: str, then: Fate, window: float) -> None:
     restarts = Restarts(node)
     for number in range(MOST_RESTARTS):
         assert restarts.fate(KILLED, float(number)) is Fate.AGAIN
         restarts.begun_again(float(number))
-    assert restarts.fate(KILLED, WINDOW - 1.0) is then
-    assert restarts.fate(KILLED, WINDOW + 1.0) is Fate.AGAIN
+    assert restarts.fate(KILLED, window - 1.0) is then
+    assert restarts.fate(KILLED, window + 1.0) is Fate.AGAIN
