@@ -316,6 +316,15 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         ["finetune", "--ros", "--reset-free", "--episodes", "9", "--evaluate-every", "5"],
         "--evaluate-every needs resets; leave it out",
     ),
+    "finetune: of robots in simulation": (
+        ["finetune", "iql", "--run", "new", "--task", TASK, "--enable"],
+        "--enable is for robots; give --ros, too",
+    ),
+    "finetune: no time": (["finetune", "--ros", "--episodes", "9", "--timeout", "0"], "'0': expected a time above 0"),
+    "evaluate: of robots in simulation": (
+        ["evaluate", "iql", "--task", TASK, "--timeout", "60"],
+        "--timeout is for robots; give --ros, too",
+    ),
     "evaluate: a store": (["evaluate", "store", "--task", TASK], "store: is a store, not a run"),
     "evaluate: another rate": (["evaluate", "slow", "--task", TASK], "the policy was trained at 5 Hz"),
     "evaluate: missing run": (["evaluate", "new", "--task", TASK], "new: is no run"),

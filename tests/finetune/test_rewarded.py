@@ -60,6 +60,12 @@ def test_one_that_rewards_the_same_states_otherwise_is_refused(logs: Store, tmp_
         check_rewards(run, TASK)
 
 
+def test_a_task_of_another_layout_is_refused_in_one_line(logs: Store, tmp_path: Path, config: Any) -> None:
+    run = run_on(logs, tmp_path, config, "layout", made_by(logs, "layout"))
+    with pytest.raises(InputError, match="its state is not task 'pusht''s"):
+        check_rewards(run, "pusht")
+
+
 def test_rewards_that_nothing_on_a_robot_gives_are_refused_there(logs: Store, tmp_path: Path, config: Any) -> None:
     run = run_on(logs, tmp_path, config, "logged", None)
     check_rewards(run, TASK)

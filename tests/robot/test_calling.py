@@ -60,3 +60,13 @@ def test_what_cannot_be_called_is_said_with_what_can_be(asked: list[Any]) -> Non
     with pytest.raises(InputError, match="recorder/start: takes neither"):
         call_service("recorder/start", True, namespace="arm")
     assert asked == []
+
+
+def test_what_is_no_name_is_refused_before_anything_is_looked_for() -> None:
+    pytest.importorskip("rclpy", reason="no ROS 2 for Python")
+    from robot.calling import call_service
+
+    with pytest.raises(InputError, match="service 'recorder start': expected a name such as recorder/start"):
+        call_service("recorder start")
+    with pytest.raises(InputError, match="namespace 'my robot': expected words"):
+        call_service("recorder/start", namespace="my robot")
