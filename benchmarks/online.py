@@ -65,7 +65,7 @@ class Method:
 STARTS = {"pretrained": "simulation", "pretrained, seen": "classifier"}
 METHODS = {
     "iql": Method(),
-    "cal_ql": Method({"algorithm": "cal_ql"}),
+    "cal_ql": Method({"algorithm": "cal_ql", "sampled_actions": 4}),
     "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 4}),
     "iql, helped": Method(helped=20),
     "iql, seen": Method(start="pretrained, seen"),
