@@ -80,7 +80,7 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
     contract = contracts() / CONTRACT
     judge = STARTS[method.start]
     if judge == "classifier":
-        seeing = with_cameras(contract, Store.open(Run.open(parent).config["store"]).contract.cameras)
+        seeing = with_cameras(contract, Store.open(Run.open(parent).config["data"]["store"]).contract.cameras)
         contract = folder.with_suffix(".yaml")
         write_whole(contract, seeing)
     if method.helped:
