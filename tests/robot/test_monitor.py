@@ -412,7 +412,7 @@ def test_a_learner_is_shown_with_whatever_it_says() -> None:
     told = watch.document(BEGAN + SECOND)
     assert told["learned"] == "8000000000000001"
     assert (told["learner"]["age"], told["learner"]["said_age"]) == (None, 1.0)
-    assert told["learner"]["said"] == {"episodes": 4, "updates": 900, "problem": ""}
+    assert told["learner"]["said"] == {"episodes": 4, "updates": 900, "problem": "", "learned": 0, "behind": 0}
     more = {"episodes": 5, "best": {"success": 0.75, "of": [1, 2]}, "seed": 2**60, "loss": float("nan"), "on": True}
     watch.on_learner(json.dumps(more), BEGAN)
     watch.on_node("learner", "ok", "learning", {"behind": "2"}, BEGAN)
