@@ -31,8 +31,9 @@ def call_service(service: str, value: bool | None = None, namespace: str = "") -
             found = beside.node.get_service_names_and_types()
             offered = {each: kinds[0] for each, kinds in found if kinds[0] in (TRIGGER, SWITCH)}
         if name not in offered:
-            there = ", ".join(each.lstrip("/") for each in sorted(offered)) or "nobody offers any"
-            raise InputError(f"nobody offers {service}; what can be called: {there}")
+            there = ", ".join(each.lstrip("/") for each in sorted(offered))
+            what = f"what can be called: {there}" if there else "start the nodes: firsthand up sim|deploy ..."
+            raise InputError(f"nobody offers {service}; {what}")
         switch = offered[name] == SWITCH
         if switch and value is None:
             raise InputError(f"{service}: say true or false")
