@@ -173,7 +173,7 @@ class Experience:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._sampler.load_state_dict(state)
 
-    def _labels(self, episode: Episode) -> "_Labels | None":
+    def _labels(self, episode: Episode) -> _Labels | None:
         """None where nothing says how it is to be rewarded."""
         ended = np.zeros(episode.steps, bool)
         ended[-1] = episode.terminated

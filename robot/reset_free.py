@@ -34,8 +34,8 @@ def learn_reset_free(
     """Run episodes until there are so many to learn from in both directions together, those of earlier times included.
 
     A person is asked at the beginning, after `person_every` episodes without one, when the guardian has stopped or
-    does not let the robot move from where it is, and when something is out of reach. Nothing moves between two
-    episodes, and nobody but a person rearms.
+    does not let the robot move from where it is, and when something is out of reach. Between two episodes nothing is
+    enabled: what the contract's `between` moves, it answers for. Nobody but a person rearms.
 
     Args:
         wait: begin an episode only when the one before was learned from and its policy is there.
