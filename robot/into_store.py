@@ -39,16 +39,19 @@ class Importer:
             if self._closed:
                 return answers, ""
             if (answer := self._ask(recording)) is None:
-                return answers, self._last_words()
+                last_words = self._last_words()
+                # One that was told to end has not died of anything.
+                return answers, "" if self._closed else last_words
             answers.append(answer)
         return answers, ""
 
     def close(self) -> None:
         """Want nothing more, from another thread; an import that is under way ends by itself."""
         self._closed = True
-        if self._process is not None and self._process.stdin is not None:
+        process = self._process
+        if process is not None and process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+                process.stdin.close()
 
     def _ask(self, recording: Path) -> str | None:
         if self._process is None or self._process.poll() is not None:
