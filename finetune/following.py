@@ -61,6 +61,12 @@ class Following:
         """Episodes that are there and were not learned from yet."""
         return self.episodes - self.learner.learned
 
+    @property
+    def origin(self) -> str:
+        """Where the episode comes from that was learned from last; empty where none was."""
+        snapshot, learned = self._snapshot(), self.learner.learned
+        return "" if snapshot is None or not learned else str(snapshot.metadata[learned - 1]["origin"])
+
     def step(self) -> bool:
         """Learn from the next episode, where one is there; whether one was."""
         snapshot, learner = self._snapshot(), self.learner

@@ -32,6 +32,8 @@ class HeardLearner:
         self._who = "learner (of what undoes the task)" if backward else "learner"
         self._changed = threading.Condition()
         self._state: LearnerState | None = None
+        self._learned: set[str] = set()
+        """Recordings that it was heard to have learned from."""
         self._acting = self._trouble = ""
         node.create_subscription(String, self._topic, self._on_state, LATCHED)
         node.create_subscription(String, of(POLICY_TOPIC, backward), self._on_policy, LATCHED)
@@ -42,17 +44,28 @@ class HeardLearner:
         state = self._state
         return 0 if state is None else state.learned + state.behind
 
-    def caught_up(self, episodes: int, timeout: float) -> bool:
-        """Wait until so many episodes were learned from and the actor has the newest policy, at most `timeout` s.
+    def appears(self, timeout: float) -> bool:
+        """Wait until there is one, and the actor has its newest policy, at most `timeout` s."""
+        return self._wait(lambda: self._acts, timeout, "it was waited for")
+
+    def wait_for(self, recording: str) -> None:
+        """Wait until it has learned from a recording and the actor has what came of it.
+
+        By name, and not by number: others may still be on their way from another host.
 
         Raises:
-            InputError: where there was a learner, and there is none for too long.
+            InputError: where that takes too long, or there was a learner, and there is none for too long.
         """
+        missing = f"{recording} was not learned from"
+        if not self._wait(lambda: recording in self._learned and self._acts, LEARNING, missing):
+            raise InputError(f"episode {missing} within {LEARNING:g} s; look at the {self._who}")
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, missing: str) -> bool:
         began = there = time.monotonic()
         while True:
             left = began + timeout - time.monotonic()
             with self._changed:
-                if self._changed.wait_for(lambda: self._has_learned(episodes), max(min(left, 1.0), 0.0)):
+                if self._changed.wait_for(condition, max(min(left, 1.0), 0.0)):
                     return True
             if left <= 0:
                 return False
@@ -61,8 +74,8 @@ class HeardLearner:
             there = now if self._is_there else there
             if self._state is not None and now - there > GONE:
                 raise InputError(
-                    f"there has been no {self._who} for {GONE:g} s, and {episodes} episodes were not all learned from; "
-                    "start it again, and this goes on where it was"
+                    f"there has been no {self._who} for {GONE:g} s, and {missing}; start it again, and this goes on "
+                    "where it was"
                 )
 
     def tell(self) -> None:
@@ -80,11 +93,9 @@ class HeardLearner:
     def _is_there(self) -> bool:
         return self._node.count_publishers(self._topic) > 0
 
-    def _has_learned(self, episodes: int) -> bool:
-        state = self._state
-        if state is None or max(state.episodes, state.learned) < episodes:
-            return False
-        return self._acting == f"{state.policy:016x}"
+    @property
+    def _acts(self) -> bool:
+        return self._state is not None and self._acting == f"{self._state.policy:016x}"
 
     def _on_state(self, message: String) -> None:
         try:
@@ -94,6 +105,7 @@ class HeardLearner:
             return
         with self._changed:
             self._state = state
+            self._learned.add(state.recording)
             self._changed.notify_all()
 
     def _on_policy(self, message: String) -> None:

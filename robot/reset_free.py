@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from episodes.errors import InputError
 from robot.alternating import Alternation
-from robot.heard_learner import LEARNING
 from robot.session import TIMEOUT, RobotEpisode, Session
 from robot.spinning import APPEARING
 
@@ -48,13 +47,13 @@ def learn_reset_free(
     told = ResetFree([], [])
     with Session(namespace, say) as session:
         for backward, what in ((False, "the task"), (True, "what undoes it")):
-            if not session.learners[backward].caught_up(0, APPEARING):
+            if not session.learners[backward].appears(APPEARING):
                 raise InputError(
                     f"nobody learns {what}, or the actor does not take what is learned: "
                     "firsthand up finetune ... backward:=RUN backward_new:=DIR"
                 )
-        learned = {way: learner.recorded for way, learner in session.learners.items()}
-        for _ in progress(range(sum(learned.values()), episodes)):
+        done = sum(learner.recorded for learner in session.learners.values())
+        for _ in progress(range(done, episodes)):
             why = turns.person_for or _told(session.go_on) or (_told(session.enable) if enable else "")
             if why:
                 told.asked.append(why)
@@ -66,11 +65,10 @@ def learn_reset_free(
             session.disable()
             told.episodes.append(episode)
             turns.ended(episode.success)
-            # What was stopped before its first action is nothing to learn from.
-            learned[episode.backward] += episode.steps > 0
             learner = session.learners[episode.backward]
-            if wait and not learner.caught_up(learned[episode.backward], LEARNING):
-                raise InputError(f"episode {episode.name} was not learned from within {LEARNING:g} s; see the learner")
+            # What was stopped before its first action is nothing to learn from.
+            if wait and episode.steps:
+                learner.wait_for(episode.name)
             learner.tell()
     return told
 

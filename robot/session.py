@@ -17,7 +17,7 @@ from std_srvs.srv import SetBool
 
 from episodes.errors import InputError
 from robot.guardian import NO_ACTOR
-from robot.heard_learner import LEARNING, HeardLearner
+from robot.heard_learner import HeardLearner
 from robot.nodes.resetting import GIVEN_UP, REFUSED
 from robot.nodes.shell import LATCHED, REPORTS, STATES
 from robot.reports import (
@@ -397,11 +397,10 @@ def learn_on_robot(
     """
     with Session(namespace, say) as session:
         learner = session.learners[False]
-        if not learner.caught_up(0, APPEARING):
+        if not learner.appears(APPEARING):
             raise InputError("nobody learns, or the actor does not take what is learned: firsthand up finetune ...")
-        done = learned = learner.recorded
-        found = []
-        for number in progress(range(done, episodes)):
+        found: list[RobotEpisode] = []
+        for number in progress(range(learner.recorded, episodes)):
             session.reset()
             if enable:
                 session.enable()
@@ -409,8 +408,7 @@ def learn_on_robot(
             found.append(session.episode(timeout, evaluation=evaluation))
             session.disable()
             # What was stopped before its first action is nothing to learn from.
-            learned += found[-1].steps > 0
-            if wait and not learner.caught_up(learned, LEARNING):
-                raise InputError(f"episode {learned} was not learned from within {LEARNING:g} s; look at the learner")
+            if wait and found[-1].steps:
+                learner.wait_for(found[-1].name)
             learner.tell()
         return found

@@ -86,7 +86,15 @@ class LearnerNode(Shell):
         assert following is not None
         learner = following.learner
         doubt, learned = learner.experience.doubt, learner.learned
-        state = LearnerState(learner.saved_at, learner.algorithm.step, learner.policy, doubt, learned, following.behind)
+        state = LearnerState(
+            learner.saved_at,
+            learner.algorithm.step,
+            learner.policy,
+            doubt,
+            learned,
+            following.behind,
+            following.origin.rpartition("/")[2],
+        )
         with self._saying:
             self._said = state
             self._state.publish(self.say(encode(state)))

@@ -55,20 +55,27 @@ def test_what_is_recorded_is_what_was_learned_from_and_what_waits(world: World) 
     assert learner.recorded == 8
 
 
-def test_it_has_caught_up_when_it_has_learned_and_the_actor_has_that(world: World) -> None:
+def test_it_is_there_when_the_actor_has_its_policy(world: World) -> None:
     learner = heard(world, [])
-    assert not learner.caught_up(0, 0.0), "there is none"
+    assert not learner.appears(0.0), "there is none"
     world.say(state(5), acting=6)
-    assert not learner.caught_up(5, 0.0), "the actor has another policy"
+    assert not learner.appears(0.0), "the actor has another policy"
     world.say(state(5))
-    assert learner.caught_up(5, 0.0)
-    assert not learner.caught_up(6, 0.0)
+    assert learner.appears(0.0)
 
 
-def test_episodes_count_that_are_in_no_checkpoint_yet(world: World) -> None:
+def test_a_recording_is_waited_for_by_its_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many were learned from: those may have come late from another host."""
     learner = heard(world, [])
-    world.say(LearnerState(0, 40, 7, learned=4))
-    assert learner.caught_up(4, 0.0)
+    monkeypatch.setattr("robot.heard_learner.LEARNING", 0.0)
+    world.say(state(5, recording="day-0004"))
+    with pytest.raises(InputError, match="episode day-0005 was not learned from within 0 s; look at the learner"):
+        learner.wait_for("day-0005")
+    world.say(state(6, 8, recording="day-0005"), acting=7)
+    with pytest.raises(InputError, match="not learned from"):
+        learner.wait_for("day-0005")
+    world.say(state(7, 9, recording="day-0003"))
+    learner.wait_for("day-0005")
 
 
 def test_trouble_is_said_once_and_so_is_its_end(world: World) -> None:
@@ -95,6 +102,6 @@ def test_one_that_is_gone_is_not_waited_for_to_the_end(world: World) -> None:
     learner = heard(world, said := [])
     world.say(state(1))
     world.publishers = 0
-    with pytest.raises(InputError, match=r"no learner for 0.1 s, and 2 episodes were not all learned from; start it"):
-        learner.caught_up(2, 60.0)
+    with pytest.raises(InputError, match=r"no learner for 0.1 s, and day-2 was not learned from; start it"):
+        learner.wait_for("day-2")
     assert len(said) == 1

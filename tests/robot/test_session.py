@@ -23,14 +23,18 @@ class Recorder:
 
         self._string, trigger = message_class("std_msgs/msg/String"), message_class("std_srvs/srv/Trigger")
         self._publisher = probe.node.create_publisher(self._string, EPISODE_TOPIC, STATES)
-        self.begun = threading.Event()
+        self.begun, self.stopped = threading.Event(), threading.Event()
         probe.node.create_service(trigger, "recorder/start", self._start)
-        probe.node.create_service(trigger, "recorder/stop", lambda request, response: response)
+        probe.node.create_service(trigger, "recorder/stop", self._stop)
 
     def _start(self, request: object, response: object) -> object:
         self.say(EpisodeState("one", True, 1))
         self.begun.set()
         response.success, response.message = True, "one"
+        return response
+
+    def _stop(self, request: object, response: object) -> object:
+        self.stopped.set()
         return response
 
     def say(self, state: EpisodeState) -> None:
@@ -105,3 +109,32 @@ def test_what_the_robot_refuses_is_asked_for_a_few_times_and_with_pauses(
     probe.close()
     assert calls == ["reset"] * asked, "what somebody else has begun is not ended"
     assert time.monotonic() - began > (asked - 1) * 0.2
+
+
+@pytest.mark.parametrize("interrupted", ["recorder/reset", "recorder/start", "waiting"])
+def test_who_interrupts_leaves_nothing_under_way(
+    interrupted: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reset, an episode that may have begun and one that has are ended; the robot does not go on by itself."""
+    from robot.session import Session
+    from robot.spinning import SpinningNode
+
+    call = SpinningNode.call
+
+    def interruptible(node: SpinningNode, service: str, *rest: Any, **more: Any) -> str:
+        if service == interrupted:
+            raise KeyboardInterrupt
+        return call(node, service, *rest, **more)
+
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SpinningNode, "call", interruptible)
+    if interrupted == "waiting":
+        monkeypatch.setattr(Session, "_lost", interrupt)
+    with Session() as session, pytest.raises(KeyboardInterrupt):
+        if interrupted == "recorder/reset":
+            session.reset()
+        else:
+            session.episode(60.0)
+    assert recorder.stopped.wait(10.0)
