@@ -4,7 +4,7 @@ timm and open_clip are imported only when an encoder is asked for.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from episodes.episode import Episode
 from episodes.errors import InputError, unknown
 from episodes.snapshot import Snapshot
 from episodes.store import Store
@@ -115,23 +116,60 @@ SAVED_AFTER = 16
 
 def features_of(store: Store, snapshot: Snapshot, camera: str, encoder: Encoder) -> np.ndarray:
     """Shape (N observations, F): the store's frames encoded; only those that its own cache does not have yet."""
-    key = f"{camera}.{encoder.key}"
     # A store only grows, so a later table has this snapshot's rows, too: a run that is resumed finds what it wrote.
-    cached = store.snapshot().features(key, snapshot.observations)
+    cached = store.snapshot().features(_table(camera, encoder), snapshot.observations)
     parts = [] if cached is None else [cached]
     done = sum(map(len, parts))
-    provenance = {"camera": camera, "encoder": encoder.name, "weights": encoder.weights}
     unsaved: list[np.ndarray] = []
     for frames in _blocks(snapshot, camera, done):
         unsaved.append(encoder.encode(frames))
         at_end = done + sum(map(len, unsaved)) == snapshot.observations
         if len(unsaved) == SAVED_AFTER or at_end:
             rows = np.concatenate(unsaved)
-            store.write_features(key, rows, provenance, start=done)
+            store.write_features(_table(camera, encoder), rows, _provenance(camera, encoder), start=done)
             parts.append(rows)
             done += len(rows)
             unsaved = []
     return np.concatenate(parts)
+
+
+Look = Callable[[str, Encoder], np.ndarray]
+"""What an episode looks like to one camera through an encoder: shape (T + 1 observations, F), float32."""
+
+
+def look_at(episode: Episode) -> Look:
+    """Encodes its frames, whenever asked."""
+    return lambda camera, encoder: encoder.encode(episode.images[camera])
+
+
+def look_into(store: Store, index: int, episode: Episode) -> Look:
+    """As `look_at` an episode of a store, once: what was seen stays in the store's cache, to the bit.
+
+    Rows of a table follow each other, so what comes before those that are there is not kept until somebody has
+    looked at it.
+    """
+
+    def look(camera: str, encoder: Encoder) -> np.ndarray:
+        table, snapshot = _table(camera, encoder), store.snapshot()
+        start, stop = int(snapshot.observation_starts[index]), int(snapshot.observation_ends[index])
+        kept = snapshot.feature_rows(table)
+        if kept >= stop and (seen := snapshot.features(table, stop, start)) is not None:
+            return seen
+        seen = encoder.encode(episode.images[camera])
+        if kept >= start:
+            store.write_features(table, seen, _provenance(camera, encoder), start=start)
+        return seen
+
+    return look
+
+
+def _table(camera: str, encoder: Encoder) -> str:
+    """The name that features are kept under in a store."""
+    return f"{camera}.{encoder.key}"
+
+
+def _provenance(camera: str, encoder: Encoder) -> dict[str, Any]:
+    return {"camera": camera, "encoder": encoder.name, "weights": encoder.weights}
 
 
 def _blocks(snapshot: Snapshot, camera: str, start: int) -> Iterator[np.ndarray]:

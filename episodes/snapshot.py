@@ -166,11 +166,20 @@ class Snapshot:
         assert isinstance(group, zarr.Group)
         return sorted(group.group_keys())
 
-    def features(self, name: str, observations: int) -> np.ndarray | None:
-        """The first rows of a derived table, one per observation, as many as it has; None where there is no table."""
+    def features(self, name: str, stop: int, start: int = 0) -> np.ndarray | None:
+        """Rows [start, stop) of a derived table, one per observation, as many of them as it has; None where there is
+        no table."""
         if f"features/{name}" not in self.root:
             return None
-        return self._read(f"features/{name}/values", slice(observations))
+        return self._read(f"features/{name}/values", slice(start, stop))
+
+    def feature_rows(self, name: str) -> int:
+        """How many rows a derived table has; 0 where there is none."""
+        if f"features/{name}" not in self.root:
+            return 0
+        array = self.root[f"features/{name}/values"]
+        assert isinstance(array, zarr.Array)
+        return array.shape[0]
 
     def _read(self, path: str, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         array = self.root[path]

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from episodes.encoders import Look, look_at
 from episodes.episode import Episode, Source
 from episodes.errors import InputError
 from episodes.sampler import Sampler, shares
@@ -132,13 +133,17 @@ class Experience:
             return f"labels and what was said at the time differ on {wrong} of the last {len(self._agreed)} episodes"
         return ""
 
-    def add(self, episode: Episode) -> dict[str, float]:
-        """Take an episode, or leave it out; what is to be logged of it."""
-        features = None
+    def add(self, episode: Episode, look: Look | None = None) -> dict[str, float]:
+        """Take an episode, or leave it out; what is to be logged of it.
+
+        Args:
+            look: how its pictures are looked at; encodes them where None.
+        """
+        features, look = None, look or look_at(episode)
         if self._data.encoder is not None:
-            features = self._data.encoder.encode(episode.images[str(self._camera)])
+            features = look(str(self._camera), self._data.encoder)
         outcome = self._outcome(episode)
-        labels = self._labels(episode)
+        labels = self._labels(episode, look)
         self.episodes += 1
         self.steps += episode.steps
         self._doubt = self._unrewarded(episode) if labels is None else ""
@@ -173,12 +178,12 @@ class Experience:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self._sampler.load_state_dict(state)
 
-    def _labels(self, episode: Episode) -> _Labels | None:
+    def _labels(self, episode: Episode, look: Look) -> _Labels | None:
         """None where nothing says how it is to be rewarded."""
         ended = np.zeros(episode.steps, bool)
         ended[-1] = episode.terminated
         if self._labeller is not None:
-            labels = self._labeller(episode)
+            labels = self._labeller(episode, look)
             success = labels.get("success")
             terminated = labels["terminated"] > 0 if "terminated" in labels else ended
             return _Labels(labels["reward"], terminated, None if success is None else np.nan_to_num(success) > 0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from episodes.contract import Contract
+from episodes.encoders import look_into
 from episodes.errors import InputError
 from episodes.snapshot import Snapshot
 from episodes.store import Store
@@ -42,8 +43,8 @@ class Following:
                 f"{store}: holds {there} episodes, and {learner.run.path} has learned from {before}; give the store "
                 "that it was begun with"
             )
-        if snapshot is not None:
-            learner.restore(snapshot.episode(index) for index in range(before))
+        if self._store is not None:
+            learner.restore(self._store)
         begun = learner.run.has_checkpoint()
         self._log = MetricsLog(learner.run, resume_at=learner.learned if begun else -1)
         if not begun:
@@ -70,12 +71,12 @@ class Following:
     def step(self) -> bool:
         """Learn from the next episode, where one is there; whether one was."""
         snapshot, learner = self._snapshot(), self.learner
-        if snapshot is None or snapshot.episodes <= learner.learned:
+        if self._store is None or snapshot is None or snapshot.episodes <= learner.learned:
             return False
         began = time.monotonic()
         self.waiting += began - self._since
         episode = snapshot.episode(learner.learned)
-        outcome = learner.take(episode)
+        outcome = learner.take(episode, look_into(self._store, learner.learned, episode))
         metrics = learner.learn()
         self._log.write(learner.learned, outcome | metrics)
         if learner.learned % learner.config.checkpoint_every == 0:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import Field
 
+from episodes.encoders import Look, look_into
 from episodes.episode import Episode
 from episodes.errors import InputError, unknown
+from episodes.store import Store
 from episodes.typed import STRICT, parse, plain
 from finetune.config import TrainConfig
 from finetune.data import OfflineData, load_offline
@@ -199,8 +201,8 @@ class Learner:
         """How many episodes the checkpoint that it goes on from has learned from."""
         return int(self.saved.note.get("online_episodes", 0))
 
-    def restore(self, episodes: Iterable[Episode]) -> None:
-        """Give back what the checkpoint knew: its episodes, in their order."""
+    def restore(self, store: Store) -> None:
+        """Give back what the checkpoint knew: the store's first episodes, in their order."""
         note = self.saved.note
         if "online_episodes" not in note:
             return
@@ -208,20 +210,25 @@ class Learner:
         self.trials.restore(note["trials"])
         if self.experience.own is not None:
             self.experience.own.since = int(note["own_since"])
-        for episode in episodes:
-            self._add(episode)
+        snapshot = store.snapshot()
+        for index in range(self.episodes_before):
+            episode = snapshot.episode(index)
+            self._add(episode, look_into(store, index, episode))
         self._due = 0
         self.learned = self.saved_at = self.episodes_before
 
-    def take(self, episode: Episode) -> dict[str, float]:
+    def take(self, episode: Episode, look: Look) -> dict[str, float]:
         """Add an episode to what is learned from; what is to be logged of it.
 
         Where it ends the trial of a policy that was much worse than the best, learning goes on from that one instead.
+
+        Args:
+            look: how its pictures are looked at.
         """
         policy = _policy_of(episode) if episode.evaluation else None
         finished = self.trials.finished(policy)
         logged = {} if finished is None else self.judge(finished)
-        outcome = self._add(episode)
+        outcome = self._add(episode, look)
         if policy is not None and "online/success" in outcome:
             # It was acted by the mean, and is no part of how well it goes while learning.
             outcome["evaluation/success"] = outcome.pop("online/success")
@@ -239,8 +246,8 @@ class Learner:
             self.experience.own.begin_anew(self.experience.episodes)
         return logged | {"evaluation/back_to": float(back_to.checkpoint)}
 
-    def _add(self, episode: Episode) -> dict[str, float]:
-        outcome = self.experience.add(episode)
+    def _add(self, episode: Episode, look: Look) -> dict[str, float]:
+        outcome = self.experience.add(episode, look)
         if "online/success" in outcome and not episode.evaluation:
             self.successes.append(outcome["online/success"])
         self._due += 0 if self.experience.left_out else episode.steps

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from episodes.encoders import look_into
 from episodes.errors import InputError
 from episodes.store import Store, open_or_create
 from episodes.typed import STRICT, parse
@@ -145,8 +146,7 @@ class _Session:
 
     def learn(self, progress: Callable[[Iterable[int]], Iterable[int]]) -> FinetuneResult:
         learner = self.learner
-        snapshot = self.store.snapshot()
-        learner.restore(snapshot.episode(index) for index in range(learner.episodes_before))
+        learner.restore(self.store)
         first_update, metrics = learner.algorithm.step, {}
         seconds = 0.0
         begun = self.run.has_checkpoint()
@@ -193,7 +193,7 @@ class _Session:
                 raise InputError(f"{self.run.path}: episode {number} does not repeat itself; the run cannot be resumed")
         else:
             self.store.append([episode])
-        return self.learner.take(episode) | told
+        return self.learner.take(episode, look_into(self.store, number, episode)) | told
 
     def _evaluate(self, log: MetricsLog, number: int) -> bool:
         """Whether the policy was evaluated: then it has to be kept, to be gone back to."""

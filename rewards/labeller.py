@@ -12,7 +12,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from episodes.encoders import Encoder, load_encoder
+from episodes.encoders import Encoder, Look, load_encoder, look_at
 from episodes.episode import Episode
 from episodes.errors import InputError
 from episodes.files import whole_folder
@@ -166,12 +166,12 @@ class EpisodeLabeller:
         self._labeller = labeller
         self._encoder = encoder_of_labeller(labeller, device)
 
-    def __call__(self, episode: Episode) -> dict[str, np.ndarray]:
-        """As `Labeller.values`."""
+    def __call__(self, episode: Episode, look: Look | None = None) -> dict[str, np.ndarray]:
+        """As `Labeller.values`; `look` is how its pictures are looked at, and encodes them where None."""
         rows = RowsOfOne(episode.steps, len(episode.state))
-        features = None
+        features, look = None, look or look_at(episode)
         if self._encoder is not None:
-            features = np.concatenate([self._encoder.encode(episode.images[name]) for name in self.cameras], axis=1)
+            features = np.concatenate([look(name, self._encoder) for name in self.cameras], axis=1)
 
         def read(chosen: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
             for row in chosen.tolist():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from episodes import encoders
-from episodes.encoders import Encoder, encoder_of, features_of, load_encoder, placed
+from episodes.encoders import Encoder, encoder_of, features_of, load_encoder, look_at, look_into, placed
 from episodes.errors import InputError
 from episodes.snapshot import Snapshot
 from episodes.store import Store
@@ -115,6 +115,21 @@ def test_of_a_store_that_has_grown_only_what_is_new_is_encoded(seeing: Store):
     assert len(features) == 17 and encoder.network.seen == 6
     features_of(seeing, seeing.snapshot(), "front", encoder)
     assert encoder.network.seen == 6
+
+
+def test_what_was_seen_of_a_single_episode_stays_in_the_store(seeing: Store):
+    encoder = means()
+    snapshot = seeing.snapshot()
+    looks = [look_into(seeing, index, snapshot.episode(index)) for index in range(2)]
+    for look, episode in zip(looks, [snapshot.episode(0), snapshot.episode(1)], strict=True):
+        for _ in range(2):
+            np.testing.assert_array_equal(look("front", encoder), look_at(episode)("front", means()))
+    assert encoder.network.seen == 11
+    np.testing.assert_array_equal(features_of(seeing, snapshot, "front", encoder), expected_of(seeing, "front"))
+    assert encoder.network.seen == 11
+    np.testing.assert_array_equal(looks[1]("c", encoder), look_at(snapshot.episode(1))("c", means()))
+    assert "c.means" not in seeing.snapshot().feature_names, "rows follow each other"
+    np.testing.assert_array_equal(features_of(seeing, snapshot, "c", encoder), expected_of(seeing, "c"))
 
 
 def test_blocks_of_any_size_give_the_same_features(seeing: Store, monkeypatch):

@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from episodes.contract import ActionEntry, Camera, Contract, StateEntry
+from episodes.encoders import Encoder
 from episodes.errors import InputError
 from episodes.store import Store
 from episodes.transitions import Transitions
 from episodes.typed import parse
 from finetune.config import TrainConfig
 from finetune.experience import Experience
+from finetune.learner import Beginning, Learner
 from finetune.online import FIRST_EPISODE_SEED, OnlineConfig, finetune, resume, seeds_of_collection
 from finetune.pretrain import pretrain
 from finetune.report import write_report
@@ -403,6 +405,20 @@ def test_labelled_by_looking_a_run_comes_out_the_same_wherever_it_dies(labels, l
         result = resume(tmp_path / str(death))
         same_run(tmp_path / "whole", tmp_path / str(death))
         assert result.online_success_rate == whole.online_success_rate
+
+
+def test_whoever_comes_back_need_not_look_at_old_pictures_again(looking, tmp_path, monkeypatch):
+    """Neither for the policy nor for the labels: what was seen is in the run's own store."""
+    finetune(looking("seen", camera="eye"), tmp_path / "run", online())
+    looked = []
+    encode = Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda self, frames: looked.append(frames) or encode(self, frames))
+    run = Run.open(tmp_path / "run")
+    settings = parse(OnlineConfig, run.config["online"], "config")
+    learner = Learner(run, settings, Beginning.of_run(run, settings))
+    learner.restore(Store.open(run.path / "episodes"))
+    assert learner.experience.episodes == learner.learned == 5
+    assert looked == []
 
 
 @pytest.mark.parametrize(
