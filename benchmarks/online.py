@@ -66,7 +66,7 @@ STARTS = {"pretrained": "simulation", "pretrained, seen": "classifier"}
 METHODS = {
     "iql": Method(),
     "cal_ql": Method({"algorithm": "cal_ql", "sampled_actions": 4}),
-    "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 4}),
+    "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 4, "warm_up_episodes": 10}),
     "iql, helped": Method(helped=20),
     "iql, seen": Method(start="pretrained, seen"),
 }

@@ -90,6 +90,17 @@ class SamplingConfig:
     reward_bias: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """A step's reward is `reward_scale * raw + reward_bias`; success rewards in {0, 1} are usually shifted by -1."""
 
+    def rewards(self, raw: np.ndarray, *, ended: bool) -> np.ndarray:
+        """Shape (T,), float64: what is learned from, of an episode's raw rewards.
+
+        Where every step counts against the policy, a task that `ended` in failure is taken to go on failing for ever:
+        otherwise nothing would pay as well as failing at once.
+        """
+        rewards = self.reward_scale * raw.astype(np.float64) + self.reward_bias
+        if ended and self.reward_bias < 0 and rewards[-1] < 0 and self.discount < 1:
+            rewards[-1] /= 1 - self.discount
+        return rewards
+
 
 class Transitions:
     """Columns of one source in memory, and for every transition the rows that it is made of."""
@@ -312,7 +323,7 @@ def _rows_of(
     usable = steps if len(ends) or observations > steps else steps - 1
     first = np.arange(usable)
     last = np.minimum(first + config.chunk, usable) - 1
-    scaled = config.reward_scale * reward[:usable].astype(np.float64) + config.reward_bias
+    scaled = config.rewards(reward[:usable], ended=bool(len(ends)))
     powers = config.discount ** np.arange(config.chunk)
     padded = np.concatenate([scaled, np.zeros(config.chunk)])
     summed = np.array([padded[t : t + config.chunk] @ powers for t in first])

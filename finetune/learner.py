@@ -20,9 +20,8 @@ from finetune.pretrain import choose_device, scalars
 from finetune.run import Run
 from finetune.trajectories import Trajectories
 from finetune.trials import Trial, Trials
-from policies.algorithm import Algorithm
+from policies.algorithm import Algorithm, Info
 from policies.checkpoint import Checkpoint, actor_hash, load_checkpoint, save_checkpoint
-from policies.networks import GaussianPolicy, SquashedGaussianPolicy
 from policies.ppo import OnPolicy
 from policies.registry import (
     algorithm_names,
@@ -32,6 +31,7 @@ from policies.registry import (
     make_algorithm,
     needs_rewards,
     online_settings,
+    settings_online,
     updates_per_step,
 )
 from policies.soft_actor_critic import SoftActorCritic
@@ -259,7 +259,7 @@ class Learner:
         steps, self._due = self._due, 0
         if self.learned < self.config.warm_up_episodes or not self.experience.ready:
             return {}
-        info = {}
+        info: Info = {}
         own = self.experience.own
         if own is not None:
             if own.steps >= own.algorithm.episode_steps:
@@ -267,7 +267,8 @@ class Learner:
                 own.begin_anew(self.experience.episodes)
             return scalars(info)
         for _ in range(steps * self._updates_per_step):
-            info = self.algorithm.update(self.experience.sample())
+            # Not every update has all of it.
+            info |= self.algorithm.update(self.experience.sample())
         return scalars(info | self.experience.info)
 
     def save(self, to_come: Iterable[int] = ()) -> None:
@@ -325,7 +326,8 @@ def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
             return train
         changed = replace(train, learner=train.learner | config.learner)
         return replace(changed, learner=asdict(changed.algorithm_config()))
-    settings = {"hidden": train.learner["hidden"], **config.learner}
+    told = settings_online(config.algorithm, config.updates_per_step, started=config.from_policy)
+    settings = {"hidden": train.learner["hidden"], **told, **config.learner}
     if config.actor_learning_rate is not None:
         settings["actor_learning_rate"] = config.actor_learning_rate
     changed = replace(train, algorithm=config.algorithm, learner=settings)
@@ -353,9 +355,5 @@ def _another(pretrained: Algorithm, config: LearningConfig, train: TrainConfig) 
     if config.from_policy:
         if not isinstance(algorithm, SoftActorCritic):
             raise InputError(f"algorithm {train.algorithm!r} starts from no other's policy; give from_policy=false")
-        if not isinstance(pretrained.actor, GaussianPolicy | SquashedGaussianPolicy):
-            raise InputError(
-                f"the policy of {pretrained.name!r} is of a kind that nothing else starts from; give from_policy=false"
-            )
-        algorithm.start_from(pretrained.actor)
+        algorithm.start_from(pretrained)
     return algorithm

@@ -72,7 +72,7 @@ class Trajectories:
             observation=seen[:steps],
             action=preparation.encode_unclipped(state[:steps], proposed[:steps].unsqueeze(1)),
             log_prob=tensor(np.asarray(episode.log_probability)[:steps]),
-            reward=tensor(self._sampling.reward_scale * reward[:steps].astype(np.float64) + self._sampling.reward_bias),
+            reward=tensor(self._sampling.rewards(reward[:steps], ended=bool(len(ends)))),
             next_observation=seen[after],
             mask=tensor(mask),
             discount=tensor(np.full(steps, self._sampling.discount)),

@@ -1,6 +1,7 @@
 """What every algorithm is: pure losses, one update, acting, and a state to go on from bit for bit."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -33,8 +34,12 @@ class Algorithm(ABC, Generic[P]):
     """Whether more data with rewards can improve it."""
     updates_per_step: ClassVar[int] = 1
     """Online, as published."""
+    one_actor_update_per_step: ClassVar[bool] = False
+    """Whether its policy moves once per step online, however many updates there are."""
     online_settings: ClassVar[frozenset[str]] = frozenset()
     """Of its settings those that only count online, and can be given anew when that begins."""
+    start_settings: ClassVar[Mapping[str, Any]] = {}
+    """What it is told, unless somebody says otherwise, where it starts from another learner's policy."""
 
     def __init__(self, config: Any, preparation: Preparation, seed: int, decay_steps: int | None):
         self.config = config

@@ -4,9 +4,10 @@ The calibration stays on while learning online, as in the authors' code; the ret
 ended. With `clone_weight` it is RoboFuME's learner (Yang et al., 2023).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -19,12 +20,12 @@ from policies.soft_actor_critic import Count, Rate, SoftActorCritic, SoftConfig
 
 @dataclass(frozen=True, slots=True)
 class CalQLConfig(SoftConfig):
-    """Published values: `conservative_weight` 5 on antmaze, 1 on Adroit with binary rewards."""
+    """Published values, for rewards of -1 until success and 0 then."""
 
     actor_learning_rate: Rate | None = 1e-4
-    entropy_backup: bool = False
-    conservative_weight: Annotated[float, Field(ge=0)] = 5.0
-    """alpha of the regularisation."""
+    conservative_weight: Annotated[float, Field(ge=0)] = 0.1
+    """alpha of the regularisation. It grows with the rewards: the published 1 (Adroit, binary) is for ten times as
+    large ones. The published 5 (AntMaze, ten times as large, too) is scaled down by a multiplier besides."""
     sampled_actions: Count = 10
     """Per state and distribution."""
     max_backup: bool = True
@@ -37,6 +38,13 @@ class CalQL(SoftActorCritic):
     """Q is pushed down where the policy goes and up where the data is, but never below the data's own return."""
 
     name: ClassVar[str] = "cal_ql"
+    online_settings: ClassVar[frozenset[str]] = SoftActorCritic.online_settings | {
+        "conservative_weight",
+        "sampled_actions",
+        "max_backup",
+        "clone_weight",
+    }
+    start_settings: ClassVar[Mapping[str, Any]] = {**SoftActorCritic.start_settings, "actor_warm_up": 1000}
 
     def __init__(self, config: CalQLConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
         super().__init__(config, preparation, seed, decay_steps)

@@ -20,18 +20,9 @@ LOG_STD_OFFSET = -1.0
 
 
 @dataclass(frozen=True, slots=True)
-class HybridConfig(SoftConfig):
-    """What learners from a log and a simulator are told."""
-
-    target_entropy: float | None = None
-    """That the temperature is tuned to; where None minus the action's numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class H2OConfig(HybridConfig):
+class H2OConfig(SoftConfig):
     """Published values."""
 
-    entropy_backup: bool = False
     regularisation: Annotated[float, Field(ge=0)] = 0.01
     """beta: of pushing Q down where the simulator is off."""
     softness: Annotated[float, Field(gt=0)] = 1.0
@@ -43,10 +34,8 @@ class H2OConfig(HybridConfig):
 class Hybrid(SoftActorCritic):
     """Soft actor-critic, with what the dynamics say of simulated rows counted by weight."""
 
-    def __init__(self, config: HybridConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
+    def __init__(self, config: SoftConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
         super().__init__(config, preparation, seed, decay_steps)
-        if config.target_entropy is None:
-            self.target_entropy = float(-preparation.action_size)
         with torch.no_grad():
             self.actor.trunk.linear_layers[-1].bias[preparation.action_size :] += LOG_STD_OFFSET
 

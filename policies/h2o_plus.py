@@ -9,16 +9,18 @@ from torch import Tensor
 
 from episodes.transitions import Batch
 from policies.algorithm import Info, Loss, adam, descend
-from policies.h2o import Hybrid, HybridConfig
+from policies.h2o import Hybrid
 from policies.iql import expectile_loss
 from policies.networks import MLP
 from policies.preparation import MixedPrepared, Preparation, Prepared
+from policies.soft_actor_critic import SoftConfig
 
 
 @dataclass(frozen=True, slots=True)
-class H2OPlusConfig(HybridConfig):
+class H2OPlusConfig(SoftConfig):
     """Published values."""
 
+    entropy_backup: bool = True
     expectile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """tau of the expectile regression that V is; 0.5 is the mean."""
     exploitation: Annotated[float, Field(ge=0, le=1)] = 0.5

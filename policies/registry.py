@@ -55,6 +55,20 @@ def online_settings(name: str) -> frozenset[str]:
     return _entry(name)[0].online_settings
 
 
+def settings_online(name: str, updates_per_step: int | None, *, started: bool) -> dict[str, Any]:
+    """What another algorithm than the pretrained run's is told unless somebody says otherwise.
+
+    Args:
+        updates_per_step: as somebody has given it.
+        started: from the pretrained policy.
+    """
+    algorithm = _entry(name)[0]
+    settings = dict(algorithm.start_settings) if started else {}
+    if updates_per_step is not None and algorithm.one_actor_update_per_step:
+        settings["updates_per_actor_update"] = updates_per_step
+    return settings
+
+
 def learns_on_policy(name: str) -> bool:
     """Whether it learns online from its own newest episodes, and from nothing else."""
     return issubclass(_entry(name)[0], OnPolicy)

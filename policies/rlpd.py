@@ -13,10 +13,15 @@ from policies.soft_actor_critic import Count, SoftActorCritic, SoftConfig
 
 @dataclass(frozen=True, slots=True)
 class RLPDConfig(SoftConfig):
-    """The published design: many critics with layer normalisation, and 20 updates per step."""
+    """The published design: many critics with layer normalisation, and 20 updates per step.
+
+    A run that is told of another number of updates per step moves its policy once in as many.
+    """
 
     critics: Annotated[int, Field(ge=2)] = 10
     layer_norm: bool = True
+    target_entropy: float | None = None
+    """That the temperature is tuned to; where None minus half of the action's numbers."""
     updates_per_actor_update: Count = 20
     """As many as there are per step, so that the policy moves once in each."""
 
@@ -26,6 +31,8 @@ class RLPD(SoftActorCritic):
 
     name: ClassVar[str] = "rlpd"
     updates_per_step: ClassVar[int] = 20
+    entropy_per_number: ClassVar[float] = 0.5
+    one_actor_update_per_step: ClassVar[bool] = True
 
     def critic_loss(self, batch: Prepared) -> Loss:
         """Every critic on its own, all against the same target."""

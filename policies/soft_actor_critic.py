@@ -2,9 +2,10 @@
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -38,11 +39,12 @@ class SoftConfig:
     """In the critics."""
     target_rate: Annotated[float, Field(gt=0, le=1)] = 0.005
     """Of the exponential moving average that the target critics are."""
-    entropy_backup: bool = True
-    """Whether the policy's entropy is part of what a state is worth."""
+    entropy_backup: bool = False
+    """Whether the policy's entropy is part of what a state is worth. Where a success ends the task and every step until
+    then costs something, it pays for not succeeding: published for locomotion, and off for sparse rewards."""
     initial_temperature: Rate = 1.0
     target_entropy: float | None = None
-    """That the temperature is tuned to; where None minus half of the action's numbers (Ball et al., 2023)."""
+    """That the temperature is tuned to; where None minus the action's numbers."""
     updates_per_actor_update: Count = 1
     """Critics learn in every update, policy and temperature in one of so many."""
     actor_warm_up: Annotated[int, Field(ge=0)] = 0
@@ -65,6 +67,11 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
     """Critics back up their own smallest target, the policy climbs them, the temperature keeps it from settling."""
 
     learns_online: ClassVar[bool] = True
+    online_settings: ClassVar[frozenset[str]] = frozenset({"entropy_backup", "updates_per_actor_update"})
+    entropy_per_number: ClassVar[float] = 1.0
+    """Of an action, that the temperature is tuned to where nobody says otherwise, with a minus."""
+    start_settings: ClassVar[Mapping[str, Any]] = {"initial_temperature": 0.05, "actor_warm_up": 3000}
+    """Else a policy to start from would be forgotten before the critics, which know nothing of it, can tell."""
 
     def __init__(self, config: SoftConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
         super().__init__(config, preparation, seed, decay_steps)
@@ -77,7 +84,8 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
         )
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.temperature = Temperature(config.initial_temperature)
-        self.target_entropy = -action / 2 if config.target_entropy is None else config.target_entropy
+        given = config.target_entropy
+        self.target_entropy = -action * self.entropy_per_number if given is None else given
         self.modules = {
             "actor": self.actor,
             "critic": self.critic,
@@ -93,12 +101,25 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
             )
         }
 
-    def start_from(self, policy: GaussianPolicy | SquashedGaussianPolicy) -> None:
-        """Begin with another learner's policy: with its mean, and its spread as it is around an action of 0.
+    def start_from(self, pretrained: Algorithm) -> None:
+        """Begin with another learner's policy, and with its critics where they are built alike.
 
         Raises:
-            InputError: where its layers have other sizes.
+            InputError: where its policy is of a kind that nothing else starts from, or its layers have other sizes.
         """
+        policy = pretrained.actor
+        if not isinstance(policy, GaussianPolicy | SquashedGaussianPolicy):
+            raise InputError(
+                f"the policy of {pretrained.name!r} is of a kind that nothing else starts from; give from_policy=false"
+            )
+        self._start_policy(policy)
+        for name in ("critic", "target"):
+            own, other = self.modules[name], pretrained.modules.get(name)
+            if isinstance(other, EnsembleMLP) and _sizes(own) == _sizes(other):
+                own.load_state_dict(other.state_dict())
+
+    def _start_policy(self, policy: GaussianPolicy | SquashedGaussianPolicy) -> None:
+        """With its mean, and its spread as it is around an action of 0."""
         if isinstance(policy, SquashedGaussianPolicy):
             own, other = self.actor.state_dict(), policy.state_dict()
             _check_sizes([tensor.shape for tensor in own.values()], [tensor.shape for tensor in other.values()])
@@ -188,6 +209,10 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
     def _noise(self, batch: Prepared, *times: int) -> Tensor:
         shape = (*times, *batch.action.shape)
         return torch.randn(shape, generator=self.generator).to(batch.action.device)
+
+
+def _sizes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def _check_sizes(own: list[torch.Size], other: list[torch.Size]) -> None:

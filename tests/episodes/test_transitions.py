@@ -33,7 +33,10 @@ def reference(state, action, reward, terminated, config: SamplingConfig) -> list
             if not terminated[step] and step + 1 >= len(state):
                 break  # nobody knows what came after this action
             taken.append(action[step])
-            total += weight * (config.reward_scale * float(reward[step]) + config.reward_bias)
+            worth = config.reward_scale * float(reward[step]) + config.reward_bias
+            if terminated[step] and config.reward_bias < 0 and worth < 0 and config.discount < 1:
+                worth /= 1 - config.discount  # it goes on failing for ever
+            total += weight * worth
             weight *= config.discount
             ended = bool(terminated[step])
             step += 1
@@ -453,6 +456,21 @@ def test_a_failure_at_minus_one_per_step_is_worth_what_it_is_worth_for_ever():
     nothing = np.zeros(4, bool)
     transitions.add(np.zeros((5, 1), np.float32), np.zeros((4, 1), np.float32), np.zeros(4), nothing)
     assert transitions.batch(torch.arange(4)).return_to_go.tolist() == pytest.approx([-20.0] * 4)
+
+
+def test_to_fail_at_once_does_not_pay_where_every_step_costs_something():
+    """-1 until a success at 0, discount 0.9: failing at the second step is worth as much as never getting there."""
+    transitions = Transitions(SamplingConfig(discount=0.9, reward_bias=-1.0), 1, 1)
+    for reward in ([0.0, 0.0], [0.0, 1.0]):
+        observations = np.zeros((3, 1), np.float32)
+        transitions.add(observations, np.zeros((2, 1), np.float32), np.array(reward), np.array([False, True]))
+    batch = transitions.batch(torch.arange(4))
+    assert batch.reward.tolist() == pytest.approx([-1.0, -10.0, -1.0, 0.0])
+    assert batch.mask.tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert batch.return_to_go.tolist() == pytest.approx([-10.0, -10.0, -1.0, 0.0])
+    dense = Transitions(SamplingConfig(discount=0.9), 1, 1)
+    dense.add(observations, np.zeros((2, 1), np.float32), np.array([0.0, -3.0]), np.array([False, True]))
+    assert dense.batch(torch.arange(2)).reward.tolist() == [0.0, -3.0], "what an end costs, the task has said itself"
 
 
 @pytest.mark.parametrize("chunk", [1, 2])

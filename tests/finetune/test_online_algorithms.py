@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from episodes.errors import InputError
-from finetune.learner import learning_config
+from finetune.learner import Beginning, learning_config
 from finetune.online import OnlineConfig, finetune, resume
 from finetune.pretrain import pretrain
 from finetune.report import write_report
@@ -17,11 +17,13 @@ from policies.famo2o import FamO2O
 from tests.finetune.killing import Killed, until
 
 SMALL = {"critics": 2, "updates_per_actor_update": 2}
+AT_ONCE = {"actor_warm_up": 0}
 
 
 def configured(algorithm: str, **settings: Any) -> OnlineConfig:
     common = {"task": "walk", "episodes": 3, "checkpoint_every": 2, "updates_per_step": 2, "algorithm": algorithm}
-    return learning_config(OnlineConfig, common | (SMALL if algorithm == "rlpd" else {"sampled_actions": 2}) | settings)
+    small = SMALL if algorithm == "rlpd" else {"sampled_actions": 2}
+    return learning_config(OnlineConfig, common | AT_ONCE | small | settings)
 
 
 @pytest.mark.parametrize("algorithm", ["rlpd", "cal_ql"])
@@ -114,6 +116,43 @@ def test_unless_told_otherwise_it_updates_as_often_as_its_authors_did(parent: Pa
     config = configured("rlpd", updates_per_step=None, episodes=1)
     result = finetune(parent, tmp_path / "run", config)
     assert result.steps == 20 * result.online_steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"updates_per_step": 4}, (4, 0.05, 3000)),
+        ({}, (20, 0.05, 3000)),
+        ({"from_policy": False, "updates_per_step": 4}, (4, 1.0, 0)),
+        ({"updates_per_step": 4, "updates_per_actor_update": 2, "actor_warm_up": 7}, (2, 0.05, 7)),
+    ],
+)
+def test_unless_told_otherwise_it_does_not_forget_what_it_starts_from(
+    settings: dict[str, Any], told: tuple[int, float, int], parent: Path
+) -> None:
+    """And its policy moves once per step, however many updates there are."""
+    config = learning_config(OnlineConfig, {"task": "walk", "algorithm": "rlpd", "critics": 2} | settings)
+    learner = Beginning.of_parent(parent, config).saved.algorithm.config
+    assert (learner.updates_per_actor_update, learner.initial_temperature, learner.actor_warm_up) == told
+    assert not learner.entropy_backup
+
+
+def test_what_was_logged_of_an_episode_is_of_all_its_updates(parent: Path, walks, tmp_path: Path) -> None:
+    """The policy moves in one of five here, and hardly ever in the last one."""
+    config = configured("rlpd", updates_per_actor_update=5, actor_warm_up=0, episodes=2)
+    finetune(parent, tmp_path / "run", config)
+    last = Run.open(tmp_path / "run").metrics()[-1]
+    assert {"critic_loss", "actor_loss", "temperature", "entropy"} <= last.keys()
+
+
+def test_a_pretrained_run_of_its_own_kind_may_be_less_conservative_online(store: Path, config, tmp_path: Path) -> None:
+    pretrain(store, tmp_path / "parent", config(algorithm="cal_ql", chunk=1, steps=2, sampled_actions=2))
+    settings = {"task": "walk", "algorithm": "cal_ql", "conservative_weight": 0.01}
+    beginning = Beginning.of_parent(tmp_path / "parent", learning_config(OnlineConfig, settings))
+    assert (beginning.saved.algorithm.config.conservative_weight, beginning.train.learner["sampled_actions"]) == (
+        0.01,
+        2,
+    )
 
 
 @pytest.mark.parametrize(

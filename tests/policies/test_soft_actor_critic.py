@@ -106,7 +106,7 @@ def test_layer_normalisation_is_torchs_own_member_by_member() -> None:
 
 def test_the_backup_is_the_smallest_of_the_drawn_targets_less_what_entropy_is_worth(preparation) -> None:
     """Offsets 5, 3, 4 and a policy that always does nearly 0: 3 where all are drawn, and alpha log pi off it."""
-    algorithm = learner("rlpd", preparation, critics=3, critic_subset=3, initial_temperature=0.5)
+    algorithm = learner("rlpd", preparation, critics=3, critic_subset=3, initial_temperature=0.5, entropy_backup=True)
     algorithm.target = Linear([5.0, 3.0, 4.0], [0.0, 0.0])
     settle(algorithm, [0.0, 0.0], [-4.0, -4.0])
     algorithm.generator.manual_seed(1)
@@ -154,6 +154,7 @@ def test_the_policy_climbs_the_mean_in_rlpd_and_the_smallest_in_cal_ql(preparati
 def test_the_temperature_rises_while_entropy_is_below_its_target(preparation) -> None:
     algorithm = learner("rlpd", preparation, initial_temperature=0.5)
     assert algorithm.target_entropy == -1.0, "minus half of two numbers"
+    assert learner("cal_ql", preparation).target_entropy == -2.0, "minus two numbers"
     for entropy, sign in ((-3.0, -1), (2.0, 1)):
         algorithm.temperature.zero_grad()
         loss, _ = algorithm.temperature_loss(torch.tensor(entropy))
@@ -255,19 +256,34 @@ def test_what_starts_from_a_policy_does_what_it_does(preparation) -> None:
     pretrained = IQL(IQLConfig(hidden=(8, 8)), preparation(state=2, action=2), seed=3)
     pretrained.actor.log_std.data = torch.tensor([-1.0, -9.0])
     algorithm = learner("rlpd", preparation)
-    algorithm.start_from(pretrained.actor)
+    algorithm.start_from(pretrained)
     observation = torch.randn(5, 2)
     torch.testing.assert_close(algorithm.actor.mean(observation), pretrained.actor.mean(observation))
     assert algorithm.actor.before_tanh(observation)[1].tolist() == [[-1.0, -5.0]] * 5
     again = learner("cal_ql", preparation)
-    again.start_from(algorithm.actor)
+    again.start_from(algorithm)
     torch.testing.assert_close(again.actor.mean(observation), pretrained.actor.mean(observation))
+
+
+def test_critics_that_are_built_alike_come_along(preparation) -> None:
+    """Cal-QL's and IQL's are; RLPD's have layer normalisation."""
+    pretrained = IQL(IQLConfig(hidden=(8, 8)), preparation(state=2, action=2), seed=3)
+    pretrained.target.load_state_dict({key: 0.5 * value for key, value in pretrained.critic.state_dict().items()})
+    state, action = torch.randn(5, 2), torch.rand(5, 1, 2)
+    alike, other = learner("cal_ql", preparation), learner("rlpd", preparation, critics=2)
+    q = other.q(state, action)
+    for algorithm in (alike, other):
+        algorithm.start_from(pretrained)
+    torch.testing.assert_close(alike.q(state, action), pretrained.q(state, action))
+    for key, value in pretrained.critic.state_dict().items():
+        assert torch.equal(alike.critic.state_dict()[key], value), "and the target is not made of it"
+    torch.testing.assert_close(other.q(state, action), q)
 
 
 def test_a_policy_of_another_size_is_refused(preparation) -> None:
     wide = IQL(IQLConfig(hidden=(16, 8)), preparation(state=2, action=2), seed=3)
     with pytest.raises(InputError, match="has layers"):
-        learner("rlpd", preparation).start_from(wide.actor)
+        learner("rlpd", preparation).start_from(wide)
     with pytest.raises(InputError, match="critic_subset 3: there are 2 critics"):
         learner("cal_ql", preparation, critic_subset=3)
 
