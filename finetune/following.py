@@ -62,11 +62,11 @@ class Following:
         """Episodes that are there and were not learned from yet."""
         return self.episodes - self.learner.learned
 
-    @property
-    def origin(self) -> str:
-        """Where the episode comes from that was learned from last; empty where none was."""
+    def origins(self, newest: int) -> list[str]:
+        """Where the episodes come from that were learned from last, at most so many."""
         snapshot, learned = self._snapshot(), self.learner.learned
-        return "" if snapshot is None or not learned else str(snapshot.metadata[learned - 1]["origin"])
+        known = [] if snapshot is None else snapshot.metadata[max(learned - newest, 0) : learned]
+        return [str(metadata["origin"]) for metadata in known]
 
     def step(self) -> bool:
         """Learn from the next episode, where one is there; whether one was."""

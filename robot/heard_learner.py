@@ -105,7 +105,7 @@ class HeardLearner:
             return
         with self._changed:
             self._state = state
-            self._learned.add(state.recording)
+            self._learned.update(state.recordings)
             self._changed.notify_all()
 
     def _on_policy(self, message: String) -> None:

@@ -132,8 +132,8 @@ class LearnerState:
     """Episodes that it has learned from, be they in a policy that was handed over or not."""
     behind: int = 0
     """Episodes that are in the store and were not learned from yet."""
-    recording: str = ""
-    """That it has learned from last; empty where it has learned from none."""
+    recordings: tuple[str, ...] = ()
+    """That it has learned from last, the newest at the end; several, since of two states in a row one may be missed."""
 
 
 def of(topic: str, backward: bool) -> str:

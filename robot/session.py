@@ -101,6 +101,8 @@ class Session:
         """Episodes that were heard to be under way."""
         self._matched: dict[str, int] = {}
         """Publishers per topic whose messages come."""
+        self._recorders = 0
+        """That have come so far, those that have gone again included."""
         self._began = 0
         """Stamp of the episode's beginning [ns]."""
         self._enabled = False
@@ -128,8 +130,14 @@ class Session:
 
     def reset(self) -> None:
         """Bring the robot to where an episode can begin; takes as long as a person needs."""
+
+        def attempt() -> str:
+            known = max(self._recorders, 1)
+            # One that was started again knows nothing of this, and would never answer.
+            return self.call("recorder/reset", timeout=None, lost=lambda: self._recorders > known)
+
         try:
-            self._insist(lambda: self.call("recorder/reset", timeout=None), APPEARING)
+            self._insist(attempt, APPEARING)
         except KeyboardInterrupt:
             # It is under way, and nobody waits for it any more.
             self._abandon()
@@ -213,7 +221,7 @@ class Session:
             raise InputError(f"episode {name} did not end within {timeout:g} s (--timeout), and {sent}{why}")
         with self._changed:
             # The end is told on another topic than what belongs to it.
-            self._changed.wait_for(lambda: self._settled(name), 1.0)
+            self._changed.wait_for(lambda: self._settled(name), SETTLING)
             # Whoever judges may not be known yet; what was told of the task comes all the same, only later.
             self._changed.wait_for(lambda: self._state.success is not None or self._outcomes, SETTLING)
             return replace(self._told(name), backward=backward)
@@ -298,6 +306,8 @@ class Session:
     def _on_matched(self, topic: str, info: Any) -> None:
         with self._changed:
             self._matched[topic] = info.current_count
+            if topic == EPISODE_TOPIC:
+                self._recorders = info.total_count
             self._changed.notify_all()
 
     def _on_reason(self, message: String) -> None:

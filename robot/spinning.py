@@ -71,13 +71,20 @@ class SpinningNode:
         self._context.try_shutdown()
 
     def call(
-        self, service: str, request: Any = None, *, wait: float = APPEARING, timeout: float | None = ANSWERING
+        self,
+        service: str,
+        request: Any = None,
+        *,
+        wait: float = APPEARING,
+        timeout: float | None = ANSWERING,
+        lost: Callable[[], bool] = lambda: False,
     ) -> str:
         """Call a Trigger (or, with a request, a SetBool); returns what it said.
 
         Args:
             wait: until somebody offers it [s].
             timeout: until it has answered [s]; None waits for as long as somebody offers it.
+            lost: whether who was asked has gone, though another one may offer the service.
 
         Raises:
             InputError: where nobody offers the service, or nobody answers.
@@ -96,8 +103,8 @@ class SpinningNode:
         while not done.wait(max(min(1.0, deadline - time.monotonic()), 0.0)):
             if time.monotonic() > deadline:
                 raise InputError(f"{service} did not answer within {timeout:g} s")
-            if not client.service_is_ready():
-                raise InputError(f"{service} did not answer, and nobody offers it any more")
+            if lost() or not client.service_is_ready():
+                raise InputError(f"{service} did not answer, and who was asked is gone")
         answer: Any = future.result()
         if not answer.success:
             raise RefusedError(f"{service}: {answer.message}")

@@ -18,6 +18,8 @@ from policies.checkpoint import load_checkpoint
 from robot.nodes.shell import LATCHED, Shell
 from robot.reports import LEARNER_TOPIC, LearnerState, encode
 
+NAMED = 20
+"""Recordings that are told of, of those that were learned from."""
 LOOK = 0.2
 """Between two looks for new episodes where there was none [s]."""
 
@@ -93,7 +95,7 @@ class LearnerNode(Shell):
             doubt,
             learned,
             following.behind,
-            following.origin.rpartition("/")[2],
+            tuple(origin.rpartition("/")[2] for origin in following.origins(NAMED)),
         )
         with self._saying:
             self._said = state

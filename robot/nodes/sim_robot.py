@@ -126,14 +126,16 @@ class SimRobotNode(Shell):
     def _run_in_lock_step(self) -> None:
         while True:
             with self._changed:
+                told = self._moving and self.robot.told
                 self._changed.wait_for(lambda: self._ending or self._wanted or self._due(), timeout=REPEAT)
                 if self._ending:
                     return
                 outcome, begins = None, self._wanted
                 if begins:
                     self._begin(begins)
-                # A controller that was never told anything is not waited for, where the others were.
-                elif self._due() or (self._moving and self.robot.told):
+                # A controller that was never told anything is not waited for, where the others were long ago: an answer
+                # in several commands is not to be taken for half of it.
+                elif self._due() or (told and self._moving and self.robot.told):
                     outcome = self.robot.step()
                     self.robot.expect()
             self._publish(outcome)

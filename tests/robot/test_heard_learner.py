@@ -68,13 +68,13 @@ def test_a_recording_is_waited_for_by_its_name(world: World, monkeypatch: pytest
     """However many were learned from: those may have come late from another host."""
     learner = heard(world, [])
     monkeypatch.setattr("robot.heard_learner.LEARNING", 0.0)
-    world.say(state(5, recording="day-0004"))
+    world.say(state(5, recordings=("day-0003", "day-0004")))
     with pytest.raises(InputError, match="episode day-0005 was not learned from within 0 s; look at the learner"):
         learner.wait_for("day-0005")
-    world.say(state(6, 8, recording="day-0005"), acting=7)
+    world.say(state(6, 8, recordings=("day-0004", "day-0005")), acting=7)
     with pytest.raises(InputError, match="not learned from"):
         learner.wait_for("day-0005")
-    world.say(state(7, 9, recording="day-0003"))
+    world.say(state(7, 9, recordings=("late-0001",)))
     learner.wait_for("day-0005")
 
 

@@ -18,19 +18,41 @@ class Recorder:
     """Begins the episode `one`, and says what a test wants."""
 
     def __init__(self, probe: Probe):
+        from rclpy.callback_groups import ReentrantCallbackGroup
+
         from robot.nodes.shell import STATES
         from robot.ros import message_class
 
         self._string, trigger = message_class("std_msgs/msg/String"), message_class("std_srvs/srv/Trigger")
-        self._publisher = probe.node.create_publisher(self._string, EPISODE_TOPIC, STATES)
+        self._publish = lambda: probe.node.create_publisher(self._string, EPISODE_TOPIC, STATES)
+        self._publisher = self._publish()
         self.begun, self.stopped = threading.Event(), threading.Event()
+        self._probe, self.resets = probe, 0
         probe.node.create_service(trigger, "recorder/start", self._start)
         probe.node.create_service(trigger, "recorder/stop", self._stop)
+        # As of a recorder that was started again: one request does not wait for another.
+        group = ReentrantCallbackGroup()
+        probe.node.create_service(trigger, "recorder/reset", self._reset, callback_group=group)
 
     def _start(self, request: object, response: object) -> object:
         self.say(EpisodeState("one", True, 1))
         self.begun.set()
         response.success, response.message = True, "one"
+        return response
+
+    async def _reset(self, request: object, response: Any) -> object:
+        """The first time it is killed over it."""
+        from rclpy.task import Future
+
+        self.resets += 1
+        if self.resets == 1:
+            while not self._publisher.get_subscription_count():
+                time.sleep(0.01)
+            time.sleep(0.5)  # ... and whoever listens knows of it, too
+            self._probe.node.destroy_publisher(self._publisher)
+            self._publisher = self._publish()
+            await Future(executor=self._probe.node.executor)
+        response.success = True
         return response
 
     def _stop(self, request: object, response: object) -> object:
@@ -62,6 +84,14 @@ def test_an_episode_that_the_recorder_knows_nothing_of_any_more_is_not_waited_fo
     threading.Thread(target=restarted, daemon=True).start()
     with Session() as session, pytest.raises(InputError, match="episode one is lost: the recorder was started again"):
         session.episode(60.0)
+
+
+def test_a_reset_that_a_recorder_was_killed_over_is_asked_for_again(recorder: Recorder) -> None:
+    from robot.session import Session
+
+    with Session() as session:
+        session.reset()
+    assert recorder.resets == 2
 
 
 def test_one_that_ends_as_it_should_is_told_of(recorder: Recorder) -> None:
@@ -116,6 +146,8 @@ def test_who_interrupts_leaves_nothing_under_way(
     interrupted: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reset, an episode that may have begun and one that has are ended; the robot does not go on by itself."""
+    from std_srvs.srv import Trigger
+
     from robot.session import Session
     from robot.spinning import SpinningNode
 
@@ -123,6 +155,8 @@ def test_who_interrupts_leaves_nothing_under_way(
 
     def interruptible(node: SpinningNode, service: str, *rest: Any, **more: Any) -> str:
         if service == interrupted:
+            # Whoever interrupts has been there for a while.
+            node.node.create_client(Trigger, "recorder/stop").wait_for_service(60.0)
             raise KeyboardInterrupt
         return call(node, service, *rest, **more)
 
