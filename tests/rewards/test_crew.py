@@ -10,7 +10,7 @@ import pytest
 from episodes.errors import InputError
 from rewards.judges.crew import IN_A_ROW, Ask, Budget, Crew, Question
 from rewards.judges.endpoint import TurnedDownError
-from tests.rewards.chat_server import Behaviour, ChatServer, Request, Response, fails, says, serving
+from tests.rewards.chat_server import ChatServer, Request, Response, fails, says, serving
 from tests.rewards.test_endpoint import endpoint_at
 
 BROKEN = "broken"
@@ -50,8 +50,24 @@ def no_thread_is_left() -> Iterator[None]:
     assert not [thread for thread in threading.enumerate() if thread.name == "asking"]
 
 
-def slowly(seconds: float) -> Behaviour:
-    return lambda request: says(request.text, delay=seconds)
+class Gate:
+    """Lets no request through before so many have come, or somebody opens it."""
+
+    def __init__(self, requests: int):
+        self._requests, self._come = requests, 0
+        self._changed, self._open = threading.Condition(), False
+
+    def __call__(self, request: Request) -> Response:
+        with self._changed:
+            self._come += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._open or self._come >= self._requests, 30.0)
+        return says(request.text)
+
+    def open(self) -> None:
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
 
 
 def test_every_question_gets_its_own_answer_and_is_put_once(server: ChatServer):
@@ -67,9 +83,10 @@ def test_no_question_needs_no_endpoint(server: ChatServer):
 
 @pytest.mark.parametrize("concurrency", [1, 3, 40])
 def test_as_many_requests_as_allowed_are_in_flight(concurrency: int):
-    with serving(slowly(0.03)) as server:
+    allowed = min(concurrency, 12)
+    with serving(Gate(allowed)) as server:
         assert len(list(crew_at(server, concurrency).answers(questions(*"abcdefghijkl"), 1))) == 12
-        assert server.most_at_once == min(concurrency, 12)
+        assert server.most_at_once == allowed
 
 
 def test_whoever_has_a_running_event_loop_can_ask(server: ChatServer):
@@ -80,20 +97,22 @@ def test_whoever_has_a_running_event_loop_can_ask(server: ChatServer):
 
 
 def test_answers_come_before_the_last_question_is_put():
-    with serving(slowly(0.02)) as server:
+    gate = Gate(10)
+    with serving(lambda request: says("a") if request.text == "a" else gate(request)) as server:
         answers = crew_at(server).answers(questions(*"abcdefghij"), 1)
         assert next(answers) == (0, "a")
         assert len(server.requests) <= 3
+        gate.open()
         assert len(list(answers)) == 9
 
 
 def test_closing_early_cancels_what_is_in_flight_and_asks_nothing_more():
-    with serving(lambda request: says(request.text, delay=0 if request.text == "a" else 1.0)) as server:
+    with serving(lambda request: says(request.text, delay=0 if request.text == "a" else 20.0)) as server:
         answers = crew_at(server, concurrency=4).answers(questions(*"abcdefghij"), 1)
         assert next(answers) == (0, "a")
         begun = time.monotonic()
         answers.close()  # type: ignore[attr-defined]
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 10.0, "nobody waits for the others"
         time.sleep(0.1)
         assert len(server.requests) <= 5
 

@@ -318,7 +318,16 @@ class Rig:
         self.insist("recorder/reset")
         self.enable()
         self.probe.forget()
-        self.episode = self.insist("recorder/start")
+
+        def started() -> str:
+            # Where the guardian has stopped in between, no start is granted before it is rearmed.
+            if self.reason:
+                self.probe.call("guardian/rearm")
+                self.probe.call("guardian/enable", "std_srvs/srv/SetBool", data=True)
+            answer = self.probe.call("recorder/start")
+            return answer.message if answer.success else ""
+
+        self.episode = self.probe.wait("an episode begins", started)
         return self.episode
 
     def moving(self, steps: int = 4) -> str:

@@ -177,7 +177,7 @@ def test_it_ends_while_recordings_wait_and_what_is_left_is_noted(tmp_path: Path)
     imports.start()
     until(lambda: imports._importer._process is not None)
     imports.stop(0.01)
-    imports._thread.join(20)
+    imports._thread.join(150)
     assert not imports._thread.is_alive()
     noted = (tmp_path / WAITING).read_text().splitlines() if (tmp_path / WAITING).exists() else []
     assert len(noted) == imports.waiting

@@ -94,6 +94,8 @@ def test_who_judges_is_found_out(seen: Path, tmp_path: Path) -> None:
 
 def test_episodes_end_by_what_is_seen_and_are_recorded_so(started: Rig, seen: Path, tmp_path: Path) -> None:
     found = run_episodes(5, enable=True)
+    store = Store.open(tmp_path / "store")
+    started.probe.wait("all are in the store", lambda: store.snapshot().episodes == 5)
     started.nodes.stop()
     snapshot = Store.open(tmp_path / "store").snapshot()
     folder = labeller_of(Run.open(seen / "run"))

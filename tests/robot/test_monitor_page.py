@@ -55,6 +55,8 @@ class Robot(threading.Thread):
         self.ending = threading.Event()
         self.sees = True
         self.episode = ""
+        self.state: EpisodeState | None = None
+        """Of the last episode, said again and again as a recorder does."""
         self.wants = 0.0
 
     def say(self, topic: str, report: str, qos: str = "REPORTS") -> None:
@@ -79,6 +81,8 @@ class Robot(threading.Thread):
             self.wants = 0.02 * math.sin(now / 1e9)
             action = (self.wants, 0.0, 0.01, -1.0) if self.episode else None
             self.say("actor/step", encode(ActorStep(now, self.episode, (), action, 1, 0xABCDEF << 40)))
+            if (state := self.state) is not None:
+                self.say("episode", encode(state), "LATCHED")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,7 @@ def robot(domain: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
     try:
         nodes.start("guardian")
         robot.start()
+        probe.wait("the guardian is there", lambda: probe.node.count_publishers("guardian/sent"))
         yield robot, nodes
     finally:
         robot.ending.set()
@@ -134,7 +139,7 @@ def test_what_the_robot_sees_does_and_learns_is_shown_and_silence_too(
     enable = ("guardian/enable", "std_srvs/srv/SetBool")
     acting.probe.wait("it is enabled", lambda: acting.probe.call(*enable, data=True).success)
     begun = time.time_ns()
-    acting.say("episode", encode(EpisodeState("today-0001", True, begun, "lift it")), "LATCHED")
+    acting.state = EpisodeState("today-0001", True, begun, "lift it")
     acting.episode = "today-0001"
     browser.wait(f"{text('#guardian .big')} === 'motion is enabled'")
     browser.wait(f"/^step [1-9]/.test({text('#episode .big')})")
@@ -149,8 +154,7 @@ def test_what_the_robot_sees_does_and_learns_is_shown_and_silence_too(
     assert browser.value(coloured)
     acting.episode = ""
     acting.say("outcome", encode(Outcome(time.time_ns(), True, True, reward=1.0)), "STATES")
-    over = EpisodeState("today-0001", False, time.time_ns(), "lift it", True, True, "the task ended")
-    acting.say("episode", encode(over), "LATCHED")
+    acting.state = EpisodeState("today-0001", False, time.time_ns(), "lift it", True, True, "the task ended")
     browser.wait("document.querySelectorAll('#success .episode[data-success=true]').length === 1")
     assert browser.value(text("#episode .big")) == "success"
     assert browser.value(text("#policies td")) == "abcdef00"

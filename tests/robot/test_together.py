@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,13 +188,21 @@ def test_what_a_person_does_is_recorded_as_that(lock_step: Rig, evaluated: list[
     probe = lock_step.probe
     lock_step.insist("recorder/reset")
     lock_step.enable()
-    # The actor and the recorder.
+    # The actor and the recorder; and again and again, as a device does.
+    held = [True]
     probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, True), listeners=2)
+    device = probe.node.create_timer(0.05, lambda: probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, held[0])))
     probe.forget()
+    time.sleep(0.5)
     name = lock_step.insist("recorder/start")
-    probe.wait("some steps", lambda: len(lock_step.steps) >= 4)
-    probe.publish("joy", "sensor_msgs/msg/Joy", joy(0.5, False))
+
+    def acted() -> int:
+        return sum(step.episode == name and step.action is not None for step in lock_step.steps)
+
+    probe.wait("some steps", lambda: acted() >= 4)
+    held[0] = False
     lock_step.ended(name)
+    device.cancel()
     probe.call("guardian/enable", "std_srvs/srv/SetBool", data=False)
     episode = imported(lock_step.recorded(name), lock_step)
     taken = episode.source == Source.INTERVENTION
@@ -259,12 +268,13 @@ def test_nodes_go_through_their_lives_again(lock_step: Rig, evaluated: list[Robo
     for number in (ACTIVATE, DEACTIVATE, CLEANUP):
         for node in reversed(everybody):
             change(lock_step, node, number)
-    assert not lock_step.probe.node.count_publishers("actor/step")
+    publishers = lock_step.probe.node.count_publishers
+    lock_step.probe.wait("it is silent", lambda: not publishers("actor/step"))
     for number in (CONFIGURE, ACTIVATE):
         for node in reversed(everybody):
             change(lock_step, node, number)
     for topic in ("actor/step", "guardian/sent", "episode", "joint_states"):
-        assert lock_step.probe.node.count_publishers(topic) == 1
+        lock_step.probe.wait(f"{topic} is there", lambda topic=topic: publishers(topic) == 1)
     seed = int(lock_step.insist("recorder/reset").removeprefix("seed "))
     (found,) = run_episodes(1, enable=True)
     cameras = tuple(camera.name for camera in lock_step.contract.cameras)

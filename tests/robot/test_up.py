@@ -200,7 +200,7 @@ def test_a_node_that_does_not_listen_is_killed_in_the_end(start: Start, monkeypa
     heard = Heard()
     processes = start(heard, one=STUBBORN, two=POLITE)
     heard.wait_for("[one] ready", "[two] ready")
-    monkeypatch.setattr(up_module, "GRACE", 0.5)
+    monkeypatch.setattr(up_module, "GRACE", 3.0)
     processes.stop()
     assert processes.problem("one").startswith("node one was killed by signal 9")
     assert gone(processes.pid("one"))
