@@ -11,9 +11,10 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from policies.algorithm import Loss
+from policies.algorithm import Algorithm, Loss
+from policies.networks import EnsembleMLP
 from policies.preparation import Preparation, Prepared
 from policies.soft_actor_critic import Count, Rate, SoftActorCritic, SoftConfig
 
@@ -49,6 +50,14 @@ class CalQL(SoftActorCritic):
     def __init__(self, config: CalQLConfig, preparation: Preparation, seed: int, decay_steps: int | None = None):
         super().__init__(config, preparation, seed, decay_steps)
         self.config = config
+
+    def start_from(self, pretrained: Algorithm) -> None:
+        """With its critics, too, where they are built alike, as those of IQL: published runs begin with some."""
+        super().start_from(pretrained)
+        for name in ("critic", "target"):
+            own, other = self.modules[name], pretrained.modules.get(name)
+            if isinstance(other, EnsembleMLP) and _sizes(own) == _sizes(other):
+                own.load_state_dict(other.state_dict())
 
     def target_value(self, batch: Prepared) -> Tensor:
         """Shape (B,): the smaller target critic, at the best of some next actions."""
@@ -121,3 +130,7 @@ class CalQL(SoftActorCritic):
         repeated = observation.expand(count, *observation.shape).flatten(0, 1)
         critic = self.target if target else self.critic
         return self._q(critic, repeated, actions.flatten(0, 1)).unflatten(1, (count, rows))
+
+
+def _sizes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}

@@ -102,7 +102,7 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
         }
 
     def start_from(self, pretrained: Algorithm) -> None:
-        """Begin with another learner's policy, and with its critics where they are built alike.
+        """Begin with another learner's policy: with its mean, and its spread as it is around an action of 0.
 
         Raises:
             InputError: where its policy is of a kind that nothing else starts from, or its layers have other sizes.
@@ -112,14 +112,6 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
             raise InputError(
                 f"the policy of {pretrained.name!r} is of a kind that nothing else starts from; give from_policy=false"
             )
-        self._start_policy(policy)
-        for name in ("critic", "target"):
-            own, other = self.modules[name], pretrained.modules.get(name)
-            if isinstance(other, EnsembleMLP) and _sizes(own) == _sizes(other):
-                own.load_state_dict(other.state_dict())
-
-    def _start_policy(self, policy: GaussianPolicy | SquashedGaussianPolicy) -> None:
-        """With its mean, and its spread as it is around an action of 0."""
         if isinstance(policy, SquashedGaussianPolicy):
             own, other = self.actor.state_dict(), policy.state_dict()
             _check_sizes([tensor.shape for tensor in own.values()], [tensor.shape for tensor in other.values()])
@@ -209,10 +201,6 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
     def _noise(self, batch: Prepared, *times: int) -> Tensor:
         shape = (*times, *batch.action.shape)
         return torch.randn(shape, generator=self.generator).to(batch.action.device)
-
-
-def _sizes(module: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def _check_sizes(own: list[torch.Size], other: list[torch.Size]) -> None:
