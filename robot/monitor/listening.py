@@ -28,6 +28,7 @@ from robot.monitor.views import Views
 from robot.monitor.watch import Watch
 from robot.nodes.shell import LATCHED, LEVELS, STATES
 from robot.reports import (
+    BACKWARD,
     EPISODE_TOPIC,
     LEARNER_TOPIC,
     OUTCOME_TOPIC,
@@ -39,6 +40,7 @@ from robot.reports import (
     Outcome,
     Sent,
     decode,
+    of,
 )
 from robot.ros import message_class
 from robot.spinning import SpinningNode
@@ -131,6 +133,8 @@ class Listener:
         self._listen(String, OUTCOME_TOPIC, _reading(Outcome, lambda outcome, _: watch.on_outcome(outcome)), PASSING)
         self._listen(String, EPISODE_TOPIC, _reading(EpisodeState, watch.on_episode), STATES)
         self._listen(String, LEARNER_TOPIC, lambda m, at: watch.on_learner(m.data, at), LATCHED)
+        undoing = of(LEARNER_TOPIC, True)
+        self._listen(String, undoing, lambda m, at: watch.on_learner(m.data, at, backward=True), LATCHED)
         self._listen(String, POLICY_TOPIC, lambda m, _: watch.on_policy(m.data), LATCHED)
         self._listen(String, "recorder/asks", lambda m, _: watch.on_asks(m.data), LATCHED)
         self._listen(String, "guardian/reason", lambda m, _: watch.on_reason(m.data), LATCHED)
@@ -180,7 +184,7 @@ class Listener:
         for status in message.status:
             name, separator, _ = status.name.removeprefix(before).partition(": ")
             ours = status.hardware_id == "firsthand" and status.name.startswith(before)
-            if ours and separator and "/" not in name:
+            if ours and separator and "/" not in name.removeprefix(f"{BACKWARD}/"):
                 values = {value.key: value.value for value in status.values}
                 self._watch.on_node(name, levels.get(status.level, "error"), status.message, values, at)
 

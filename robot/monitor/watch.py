@@ -17,7 +17,7 @@ from robot.guardian import Verdict
 from robot.monitor.history import History, hexadecimal
 from robot.monitor.samples import Samples, age, plain
 from robot.monitor.stopping import Stopping
-from robot.reports import ActorStep, EpisodeState, Outcome, Sent
+from robot.reports import ActorStep, EpisodeState, Outcome, Sent, of
 from robot.state_reader import StateReader
 
 EVENTS = 30
@@ -93,8 +93,8 @@ class Watch:
         self._stopping = Stopping()
         self._reason = ""
         self._episode_heard: int | None = None
-        self._learner: dict[str, Any] | None = None
-        self._learner_heard: int | None = None
+        self._learned: dict[bool, tuple[dict[str, Any], int]] = {}
+        """What the learner said, and when; that of the task that undoes the other under True."""
 
     def wants(self, index: int, at: int) -> bool:
         """Whether another message of an observation would be shown: who decides that before reading it saves much."""
@@ -154,8 +154,8 @@ class Watch:
         with self._lock:
             self._history.ready = policy
 
-    def on_learner(self, said: str, at: int) -> None:
-        """The learner's state, as it was written: what this release does not know of is shown all the same."""
+    def on_learner(self, said: str, at: int, *, backward: bool = False) -> None:
+        """A learner's state, as it was written: what this release does not know of is shown all the same."""
         try:
             content = json.loads(said)
         except (ValueError, RecursionError):
@@ -164,10 +164,11 @@ class Watch:
             return
         with self._lock:
             policy = content.pop("policy", 0)
-            if isinstance(policy, int):
+            if isinstance(policy, int) and not backward:
                 self._history.learned = hexadecimal(policy)
-            self._learner = dict(list(_flat(content).items())[:MOST_WORDS])
-            self._learner_heard = at
+            # A list of names for programs; people see how many episodes there were.
+            content.pop("recordings", None)
+            self._learned[backward] = dict(list(_flat(content).items())[:MOST_WORDS]), at
 
     def on_asks(self, asks: str) -> None:
         """What a person is asked to do; empty for nothing."""
@@ -233,7 +234,8 @@ class Watch:
                 "acting": self._history.acting,
                 "ready": self._history.ready,
                 "learned": self._history.learned,
-                "learner": self._learning(now),
+                "learner": self._learning(now, backward=False),
+                "undoing": self._learning(now, backward=True),
             }
 
     def seconds(self, at: int) -> float:
@@ -287,18 +289,19 @@ class Watch:
         document = {} if told is None else told.document() | {"task": told.state.task}
         return document | {"age": age(self._episode_heard, now), "source": self._source, "asks": self._asks}
 
-    def _learning(self, now: int) -> dict[str, Any] | None:
+    def _learning(self, now: int, *, backward: bool) -> dict[str, Any] | None:
         """None where no learner was ever heard."""
-        status = self._nodes.get("learner")
-        if status is None and self._learner is None:
+        status = self._nodes.get(of("learner", backward))
+        said, heard = self._learned.get(backward, (None, None))
+        if status is None and said is None:
             return None
         return {
             "age": age(None if status is None else status.heard, now),
             "level": "" if status is None else status.level,
             "summary": "" if status is None else status.summary,
             "values": {} if status is None else status.values,
-            "said": self._learner,
-            "said_age": age(self._learner_heard, now),
+            "said": said,
+            "said_age": age(heard, now),
         }
 
 

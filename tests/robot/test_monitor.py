@@ -408,7 +408,7 @@ def test_what_the_guardian_says_has_the_age_of_its_newest_word() -> None:
 
 def test_a_learner_is_shown_with_whatever_it_says() -> None:
     watch = watching()
-    watch.on_learner(encode(LearnerState(4, 900, 2**63 + 1)), BEGAN)
+    watch.on_learner(encode(LearnerState(4, 900, 2**63 + 1, recordings=("today-0004",))), BEGAN)
     told = watch.document(BEGAN + SECOND)
     assert told["learned"] == "8000000000000001"
     assert (told["learner"]["age"], told["learner"]["said_age"]) == (None, 1.0)
@@ -426,6 +426,18 @@ def test_a_learner_is_shown_with_whatever_it_says() -> None:
         "on": True,
     }
     assert (told["age"], told["values"]) == (1.0, {"behind": "2"})
+
+
+def test_who_learns_to_undo_the_task_is_shown_beside() -> None:
+    watch = watching()
+    assert watch.document(BEGAN)["undoing"] is None
+    watch.on_learner(encode(LearnerState(4, 900, 7)), BEGAN)
+    watch.on_learner(encode(LearnerState(2, 80, 9)), BEGAN, backward=True)
+    watch.on_node("backward/learner", "error", "labels differ", {"behind": "1"}, BEGAN)
+    told = watch.document(BEGAN + SECOND)
+    assert (told["learner"]["said"]["episodes"], told["learner"]["summary"]) == (4, "")
+    assert (told["undoing"]["said"]["episodes"], told["undoing"]["summary"]) == (2, "labels differ")
+    assert told["learned"] == f"{7:016x}", "the policies are those of the task"
 
 
 @pytest.mark.parametrize("nonsense", ["", "[]", "{", "3", '{"policy": "x"}', "[" * 100_000])

@@ -160,6 +160,10 @@ def test_what_the_robot_sees_does_and_learns_is_shown_and_silence_too(
     assert browser.value(text("#policies td")) == "abcdef00"
     acting.say("learner/state", encode(LearnerState(1, 1234, 77)), "LATCHED")
     browser.wait(f"{text('#learner .facts')}.includes('1234')")
+    assert browser.value("document.querySelector('#undoing').hidden"), "nobody learns that"
+    acting.say("backward/learner/state", encode(LearnerState(1, 4321, 78)), "LATCHED")
+    browser.wait("!document.querySelector('#undoing').hidden")
+    browser.wait(f"{text('#undoing .facts')}.includes('4321')")
     # Everything on one wide screen, and nothing beside it.
     assert browser.value("document.documentElement.scrollWidth <= innerWidth")
     # The camera falls silent: its last picture is not shown as if it were of now.

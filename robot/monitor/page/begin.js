@@ -3,7 +3,9 @@
 function drawSlow() {
   drawNodes();
   drawPolicies();
-  drawLearner();
+  drawLearner("learner", told.learner);
+  drawLearner("undoing", told.undoing);
+  get("undoing").hidden = !told.undoing;
   drawSuccess();
   const asks = told.episode.asks;
   get("asks").hidden = !asks;

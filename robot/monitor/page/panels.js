@@ -160,21 +160,20 @@ function drawPolicies() {
   table.replaceChildren(table.rows[0], ...rows.reverse());
 }
 
-function drawLearner() {
-  const learner = told.learner;
+function drawLearner(place, learner) {
   if (!learner) {
-    here("learner", ".age").textContent = "";
-    big("learner", "no learner seen", "grey");
-    facts(here("learner", ".facts"), []);
+    here(place, ".age").textContent = "";
+    big(place, "no learner seen", "grey");
+    facts(here(place, ".facts"), []);
     return;
   }
-  const age = aged(learner.age), silent = showAge(here("learner", ".age"), age, NODE, "word");
+  const age = aged(learner.age), silent = showAge(here(place, ".age"), age, NODE, "word");
   const { behind, waiting, at, ...others } = learner.values, said = learner.said || {};
   const lag = behind === "0" ? "up to date" : behind === "1" ? "1 episode behind" : `${behind} episodes behind`;
-  if (silent) big("learner", age === null ? "says nothing of itself" : `silent for ${seconds(age)}`, "red");
-  else if (learner.level === "ok") big("learner", behind ? lag : learner.summary, Number(behind) ? "amber" : "green");
-  else big("learner", learner.summary, "red");
-  facts(here("learner", ".facts"), [
+  if (silent) big(place, age === null ? "says nothing of itself" : `silent for ${seconds(age)}`, "red");
+  else if (learner.level === "ok") big(place, behind ? lag : learner.summary, Number(behind) ? "amber" : "green");
+  else big(place, learner.summary, "red");
+  facts(here(place, ".facts"), [
     ["handed over", learner.said ? `${seconds(aged(learner.said_age))} ago` : "nothing yet"],
     ["waits for episodes", waiting ? `${Math.round(100 * Number(waiting))} % of the time` : null],
     ...Object.entries({ ...others, ...said }).map(([name, value]) => [name.replaceAll("_", " "), value]),
