@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from episodes.encoders import Look
 from episodes.episode import Episode, Source
 from episodes.errors import InputError
 from episodes.labels import LabelSet
@@ -125,7 +126,7 @@ class Looking:
     def __init__(self, *success_after: int | None):
         self._said = iter(success_after)
 
-    def __call__(self, episode: Episode) -> dict[str, np.ndarray]:
+    def __call__(self, episode: Episode, look: Look | None) -> dict[str, np.ndarray]:
         after = next(self._said)
         success = np.zeros(episode.steps, np.float32)
         if after is not None:
