@@ -70,6 +70,10 @@ METHODS = {
     "iql, helped": Method(helped=20),
     "iql, seen": Method(start="pretrained, seen"),
 }
+COMPARED = (
+    *((name, method.start) for name, method in METHODS.items()),
+    *((name, "iql") for name in METHODS if name != "iql"),
+)
 
 
 def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: int) -> dict[str, Any]:
@@ -201,19 +205,16 @@ def table(folder: Path) -> str:
         cells.append(str(sum(f["recordings"] - f["episodes"] for f in online)) if online else "")
         lines.append(f"| {name} | {per_seed} | {' | '.join(cells)} |")
     lines.append("")
-    for name, method in METHODS.items():
-        start = results[method.start]
-        both = sorted(start.keys() & results[name].keys())
+    for name, other in COMPARED:
+        both = sorted(results[other].keys() & results[name].keys())
         if both:
             first, second = (
-                [np.array(found[seed]["deterministic"]) for seed in both] for found in (results[name], start)
+                [np.array(results[which][seed]["deterministic"]) for seed in both] for which in (name, other)
             )
             mean, low, high = paired_difference(first, second)
             verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
             seeds = f"{len(both)} of {len(SEEDS)} seeds"
-            lines.append(
-                f"- {name} - {method.start}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} its start"
-            )
+            lines.append(f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} it")
     lines += [
         f"- {name}, seed {seed}: {found['acted_steps'] / RATE / found['seconds']:.2f} s of robot time per second, "
         f"{found['learner'].get('updates', '?')} updates since pretraining began, the learner waited "
