@@ -8,7 +8,7 @@ from episodes.errors import InputError
 from finetune.evaluate import Evaluation
 from policies.checkpoint import actor_hash
 from policies.policy import Policy
-from robot.session import RobotEpisode
+from robot.heard_episode import RobotEpisode
 
 
 def evaluation_of(found: Sequence[RobotEpisode], policy: Policy) -> Evaluation:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from episodes.errors import InputError
 from robot.alternating import Alternation
-from robot.session import TIMEOUT, RobotEpisode, Session
+from robot.heard_episode import RobotEpisode
+from robot.session import TIMEOUT, Session
 from robot.spinning import APPEARING
 
 

@@ -26,7 +26,8 @@ from policies.fisor import FISOR
 from policies.policy import Policy
 from robot.bag_import import BagSource
 from robot.guardian import Verdict
-from robot.session import RobotEpisode, run_episodes
+from robot.heard_episode import RobotEpisode
+from robot.session import run_episodes
 from sim.rollout import rollout
 from sim.task import make_task
 from tests.robot.contracts import SHIPPED

@@ -14,10 +14,11 @@ from robot.bag_import import BagSource
 from robot.contract import state_entries
 from robot.contract_file import read_robot_contract
 from robot.frames import Arrival, Frames
+from robot.heard_episode import RobotEpisode
 from robot.messages import header_stamp
 from robot.outgoing import command_message, observation_message
 from robot.ros import make_message
-from robot.session import RobotEpisode, run_episodes
+from robot.session import run_episodes
 from tests.robot.contracts import SHIPPED
 from tests.robot.processes import Nodes, Probe, Rig, write_contract
 

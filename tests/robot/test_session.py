@@ -148,6 +148,7 @@ def test_who_interrupts_leaves_nothing_under_way(
     """A reset, an episode that may have begun and one that has are ended; the robot does not go on by itself."""
     from std_srvs.srv import Trigger
 
+    from robot.heard_episode import HeardEpisode
     from robot.session import Session
     from robot.spinning import SpinningNode
 
@@ -165,7 +166,7 @@ def test_who_interrupts_leaves_nothing_under_way(
 
     monkeypatch.setattr(SpinningNode, "call", interruptible)
     if interrupted == "waiting":
-        monkeypatch.setattr(Session, "_lost", interrupt)
+        monkeypatch.setattr(HeardEpisode, "ends", interrupt)
     with Session() as session, pytest.raises(KeyboardInterrupt):
         if interrupted == "recorder/reset":
             session.reset()

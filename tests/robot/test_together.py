@@ -17,8 +17,9 @@ from episodes.store import Store
 from finetune.run import Run
 from policies.policy import Policy
 from robot.bag_import import BagSource
+from robot.heard_episode import RobotEpisode
 from robot.ros import make_message, message_class
-from robot.session import RobotEpisode, run_episodes
+from robot.session import run_episodes
 from sim.rollout import rollout
 from sim.task import make_task
 from tests.robot.contracts import SHIPPED
