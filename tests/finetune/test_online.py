@@ -179,7 +179,9 @@ def test_every_batch_has_exactly_its_shares(share, offline, parent, walks, tmp_p
 def test_the_runs_own_store_holds_what_was_learned_from(parent, walks, tmp_path, monkeypatch):
     learned = []
     add = Experience.add
-    monkeypatch.setattr(Experience, "add", lambda self, episode: learned.append(episode) or add(self, episode))
+    monkeypatch.setattr(
+        Experience, "add", lambda self, episode, look: learned.append(episode) or add(self, episode, look)
+    )
     finetune(parent, tmp_path / "run", online(evaluate_every=0))
     snapshot = Store.open(tmp_path / "run" / "episodes").snapshot()
     assert snapshot.episodes == len(learned) == 5

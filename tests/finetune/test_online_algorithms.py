@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from episodes.errors import InputError
+from finetune.config import resolve
 from finetune.learner import Beginning, learning_config
 from finetune.online import OnlineConfig, finetune, resume
 from finetune.pretrain import pretrain
@@ -145,14 +146,13 @@ def test_what_was_logged_of_an_episode_is_of_all_its_updates(parent: Path, walks
     assert {"critic_loss", "actor_loss", "temperature", "entropy"} <= last.keys()
 
 
-def test_a_pretrained_run_of_its_own_kind_may_be_less_conservative_online(store: Path, config, tmp_path: Path) -> None:
-    pretrain(store, tmp_path / "parent", config(algorithm="cal_ql", chunk=1, steps=2, sampled_actions=2))
+def test_a_pretrained_run_of_its_own_kind_may_be_less_conservative_online(store: Path, tmp_path: Path) -> None:
+    small = {"hidden": [16, 16], "steps": 2, "batch_size": 16, "device": "cpu", "sampled_actions": 2}
+    pretrain(store, tmp_path / "parent", resolve("cal_ql", None, None, small))
     settings = {"task": "walk", "algorithm": "cal_ql", "conservative_weight": 0.01}
     beginning = Beginning.of_parent(tmp_path / "parent", learning_config(OnlineConfig, settings))
-    assert (beginning.saved.algorithm.config.conservative_weight, beginning.train.learner["sampled_actions"]) == (
-        0.01,
-        2,
-    )
+    assert beginning.saved.algorithm.config.conservative_weight == 0.01
+    assert beginning.train.learner["sampled_actions"] == 2
 
 
 @pytest.mark.parametrize(

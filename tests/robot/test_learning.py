@@ -23,7 +23,7 @@ pytest_plugins = ("tests.robot.process_fixtures",)
 # As the nodes do: sums come out the same.
 torch.set_num_threads(1)
 
-SETTINGS = {"algorithm": "rlpd", "critics": 2, "updates_per_step": 2, "updates_per_actor_update": 2}
+SETTINGS = {"algorithm": "rlpd", "critics": 2, "updates_per_step": 2, "actor_warm_up": 0}
 
 
 @pytest.fixture(scope="module")
