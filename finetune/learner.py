@@ -322,9 +322,10 @@ def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
             raise InputError(
                 f"{', '.join(fixed)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
             )
-        if not config.learner:
+        told = settings_online(train.algorithm, config.updates_per_step, started=False) | config.learner
+        if not told:
             return train
-        changed = replace(train, learner=train.learner | config.learner)
+        changed = replace(train, learner=train.learner | told)
         return replace(changed, learner=asdict(changed.algorithm_config()))
     told = settings_online(config.algorithm, config.updates_per_step, started=config.from_policy)
     settings = {"hidden": train.learner["hidden"], **told, **config.learner}
@@ -340,7 +341,7 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
     if saved.algorithm.name != train.algorithm:
         return replace(saved, algorithm=_another(saved.algorithm, config, train), beside={}, note={})
     saved.algorithm.go_online()
-    if config.learner:
+    if config.learner or settings_online(train.algorithm, config.updates_per_step, started=False):
         saved.algorithm.config = train.algorithm_config()
     if config.actor_learning_rate is not None:
         rates = {"actor_learning_rate": config.actor_learning_rate}

@@ -56,11 +56,11 @@ def online_settings(name: str) -> frozenset[str]:
 
 
 def settings_online(name: str, updates_per_step: int | None, *, started: bool) -> dict[str, Any]:
-    """What another algorithm than the pretrained run's is told unless somebody says otherwise.
+    """What an algorithm is told when it goes online, unless somebody says otherwise.
 
     Args:
         updates_per_step: as somebody has given it.
-        started: from the pretrained policy.
+        started: it is another one than the pretrained run's, and starts from its policy.
     """
     algorithm = _entry(name)[0]
     settings = dict(algorithm.start_settings) if started else {}

@@ -155,6 +155,15 @@ def test_a_pretrained_run_of_its_own_kind_may_be_less_conservative_online(store:
     assert beginning.train.learner["sampled_actions"] == 2
 
 
+def test_one_that_was_pretrained_moves_its_policy_once_per_step_too(store: Path, tmp_path: Path) -> None:
+    small = {"hidden": [16, 16], "steps": 2, "batch_size": 16, "device": "cpu", "critics": 2}
+    pretrain(store, tmp_path / "parent", resolve("rlpd", None, None, small))
+    for settings, expected in (({}, 20), ({"updates_per_step": 4}, 4)):
+        config = learning_config(OnlineConfig, {"task": "walk"} | settings)
+        beginning = Beginning.of_parent(tmp_path / "parent", config)
+        assert beginning.saved.algorithm.config.updates_per_actor_update == expected
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
