@@ -166,6 +166,7 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
         ("task", options.task),
         ("gap", options.gap),
         ("seed", options.seed),
+        ("stochastic", options.stochastic),
         ("videos", options.videos),
         ("filter", options.filter),
         ("held-out", options.held_out),

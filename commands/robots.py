@@ -120,19 +120,18 @@ def _node(options: argparse.Namespace) -> Result:
 
 
 def _up(options: argparse.Namespace) -> Result:
-    from episodes.typed import parse_settings
-    from robot.table import ARGUMENTS
+    from robot.table import arguments_of, read_arguments
     from robot.up import up
 
     if options.arguments == ["list"]:
-        lines = [f"{a.name:18s} {a.default!s:14s} {a.what}" for a in ARGUMENTS.get(options.kind, ())]
+        lines = [f"{a.name:18s} {a.default!s:14s} {a.what}" for a in arguments_of(options.kind)]
         return {"arguments": lines}, "\n".join(lines)
-    given = {}
+    written: dict[str, str] = {}
     for word in options.arguments:
-        if ":=" not in word:
+        name, given, written[name] = word.partition(":=")
+        if not given or not name:
             raise InputError(f"{word!r}: expected NAME:=VALUE, as `ros2 launch` takes them")
-        given |= parse_settings([word.replace(":=", "=", 1)])
-    up(options.kind, given, lambda line: print(line, file=sys.stderr, flush=True))
+    up(options.kind, read_arguments(options.kind, written), lambda line: print(line, file=sys.stderr, flush=True))
     return {}, ""
 
 

@@ -22,9 +22,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from episodes.errors import InputError
-from episodes.typed import parse_settings
 from robot.restarting import Fate, Restarts, is_robot
-from robot.table import ARGUMENTS, NodeSpec, nodes
+from robot.table import ARGUMENTS, NodeSpec, nodes, read_arguments
 
 
 def description_of(kind: str) -> LaunchDescription:
@@ -38,8 +37,9 @@ def description_of(kind: str) -> LaunchDescription:
 
 def _actions(kind: str, context: LaunchContext) -> list[Any]:
     said = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS[kind]}
-    given = {a.name: _typed(a.default, said[a.name]) for a in ARGUMENTS[kind] if said[a.name] != str(a.default)}
+    written = {a.name: said[a.name] for a in ARGUMENTS[kind] if said[a.name] != str(a.default)}
     try:
+        given = read_arguments(kind, written)
         specs = nodes(kind, given)
     except InputError as error:
         return [LogInfo(msg=f"firsthand: {error}"), EmitEvent(event=Shutdown(reason=str(error)))]
@@ -75,10 +75,3 @@ def _started(spec: NodeSpec, said: dict[str, str], restarts: Restarts) -> list[A
         return [told, *_started(spec, said, restarts)]
 
     return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=over))]
-
-
-def _typed(default: Any, text: str) -> Any:
-    """What was written, as the kind of value that the argument is."""
-    if isinstance(default, str):
-        return text
-    return parse_settings([f"value={text}"])["value"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from episodes.errors import InputError, unknown
+from episodes.typed import parse_settings
 from robot.reports import BACKWARD
 
 Value = str | float | int | bool
@@ -54,9 +55,12 @@ JUDGE = Argument(
     "judge", "auto", "says when the task is done: classifier (the run's), simulation, nobody; auto: the first there is"
 )
 FILTER = Argument("filter", "", "calibrated fisor run that judges every action of the policy; empty is none")
+STOCHASTIC = Argument(
+    "stochastic", "auto", "sample actions instead of taking the mean: true, false; auto: where somebody learns (new)"
+)
 ACTING = (
     Argument("run", "", "the run whose policy acts"),
-    Argument("stochastic", False, "sample actions instead of taking the mean"),
+    STOCHASTIC,
     FILTER,
     JUDGE,
 )
@@ -92,7 +96,7 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
         Argument("backward", "", "reset-free: the pretrained run that undoes what the first one does"),
         Argument("backward_new", "", "reset-free: folder of the run that is made of that"),
         SETTINGS,
-        Argument("stochastic", True, "sample actions, so that there is something to learn from"),
+        STOCHASTIC,
         FILTER,
         JUDGE,
         Argument("bags", "", "folder for recordings; empty is bags in the new run"),
@@ -116,18 +120,37 @@ ARGUMENTS: dict[str, tuple[Argument, ...]] = {
 """Per set of nodes, what may be said about it."""
 
 
+def arguments_of(kind: str) -> tuple[Argument, ...]:
+    """What may be said about a set of nodes.
+
+    Raises:
+        InputError: where there is no such set.
+    """
+    if kind not in ARGUMENTS:
+        raise unknown("set of nodes", kind, ARGUMENTS)
+    return ARGUMENTS[kind]
+
+
+def read_arguments(kind: str, written: Mapping[str, str]) -> dict[str, Value]:
+    """What was written on a command line, each as the kind of value that its argument is; text stays as it is.
+
+    Raises:
+        InputError: for an unknown set of nodes; of unknown arguments `nodes` says so.
+    """
+    texts = {argument.name for argument in arguments_of(kind) if isinstance(argument.default, str)}
+    return {name: text if name in texts else parse_settings([f"{name}={text}"])[name] for name, text in written.items()}
+
+
 def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
     """The nodes of a set, with all their parameters.
 
     Raises:
         InputError: for an unknown set or argument, or one that is needed and missing.
     """
-    if kind not in ARGUMENTS:
-        raise unknown("set of nodes", kind, ARGUMENTS)
-    known = {argument.name: argument.default for argument in ARGUMENTS[kind]}
+    known = {argument.name: argument.default for argument in arguments_of(kind)}
     for name in given:
         if name not in known:
-            raise unknown("argument", name, known, f"{kind}")
+            raise unknown("argument", name, known, kind)
     said = {**known, **{name: _of_kind(name, value, known[name]) for name, value in given.items()}}
     if kind == "finetune":
         return _finetune(said)
@@ -143,7 +166,7 @@ def nodes(kind: str, given: Mapping[str, Value]) -> list[NodeSpec]:
         return [recorder]
     if not said["run"]:
         raise InputError(f"{kind}: give it a run, whose policy acts")
-    actor = common | {"run": _absolute(said["run"]), "stochastic": said["stochastic"]}
+    actor = common | {"run": _absolute(said["run"]), "stochastic": _samples(said)}
     if said["filter"]:
         actor["filter"] = _absolute(said["filter"])
     couriers = []
@@ -183,7 +206,8 @@ def _finetune(said: dict[str, Value]) -> list[NodeSpec]:
     new = Path(str(said["new"])).absolute()
     store = said["store"] or str(new / "episodes")
     moved = {
-        **{key: said[key] for key in ("contract", "run", "stochastic", "filter", "judge")},
+        **{key: said[key] for key in ("contract", "run", "filter", "judge")},
+        "stochastic": str(_samples(said)).lower(),
         "bags": said["bags"] or str(new / "bags"),
         "store": store,
     }
@@ -288,6 +312,15 @@ def _check_rewards(said: Mapping[str, Value]) -> None:
         # Where there is no run, whoever needs it says so better.
         if said.get(name) and (Path(str(said[name])) / "config.yaml").is_file():
             check_rewards(Run.open(Path(str(said[name]))), task)
+
+
+def _samples(said: Mapping[str, Value]) -> bool:
+    """Whether the policy's actions are drawn: who learns from them learns nothing from the mean alone."""
+    words = {"auto": bool(said["new"]), "true": True, "false": False}
+    word = str(said["stochastic"]).lower()
+    if word not in words:
+        raise InputError(f"stochastic: {said['stochastic']!r}, expected true, false or auto")
+    return words[word]
 
 
 def _judge(said: Mapping[str, Value], *, simulated: bool) -> str:

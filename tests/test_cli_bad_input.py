@@ -377,6 +377,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "evaluate: no fisor run": (["evaluate", "iql", "--task", TASK, "--filter", "bc"], "bc/filter: no filter is there"),
     "evaluate: held out, filtered": (["evaluate", "bc", "--held-out", "--filter", "bc"], "--filter is for episodes"),
     "evaluate: filtered on a robot": (["evaluate", "bc", "--ros", "--filter", "bc"], "--filter is said to the nodes"),
+    "evaluate: drawn on a robot": (["evaluate", "bc", "--ros", "--stochastic"], "--stochastic is said to the nodes"),
+    "up: no such nodes": (["up", "deplay", "list"], "did you mean 'deploy'"),
     "calibrate: no fisor run": (["calibrate", "iql", "--false-safe", "0.1"], "iql: is a run of iql"),
     "calibrate: labels of nothing": (
         ["calibrate", "iql", "--false-safe", "0.1", "--labels", "safe"],

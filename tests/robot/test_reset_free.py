@@ -103,7 +103,7 @@ def robot(domain: int, still: Path, tmp_path_factory: pytest.TempPathFactory) ->
             task="lift-quick:horizon=1000",
             real_time_factor=0.0,
             judge="nobody",
-            stochastic=False,
+            stochastic="false",
             settings="{algorithm: rlpd, critics: 2, updates_per_step: 1, warm_up_episodes: 100}",
         )
         yield Rig(nodes, probe), folder

@@ -8,7 +8,7 @@ import pytest
 from episodes.errors import InputError
 from finetune.run import Run
 from robot.contract_file import read_robot_contract
-from robot.table import ARGUMENTS, NodeSpec, contracts, nodes
+from robot.table import ARGUMENTS, NodeSpec, contracts, nodes, read_arguments
 from tests.robot.contracts import SHIPPED
 
 
@@ -111,7 +111,7 @@ def test_what_is_said_about_a_simulated_robot_reaches_its_nodes(elsewhere: Path)
         task="lift",
         gap="friction=0.3",
         seed=7,
-        stochastic=True,
+        stochastic="true",
         bags="b",
         store="s",
         use_sim_time=False,
@@ -179,7 +179,9 @@ def test_what_is_missing_or_unknown_is_refused(kind: str, given: dict[str, Any],
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("given", [{"seed": "zero"}, {"use_sim_time": "maybe"}, {"real_time_factor": "fast"}])
+@pytest.mark.parametrize(
+    "given", [{"seed": "zero"}, {"use_sim_time": "maybe"}, {"real_time_factor": "fast"}, {"stochastic": "often"}]
+)
 def test_a_value_of_another_kind_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(given))):
         nodes("sim", {"run": "r", **given})
@@ -291,6 +293,28 @@ def test_so_are_the_nodes_of_its_robot(kind: str, elsewhere: Path) -> None:
     assert found["actor"]["new"] == found["courier"]["new"] == str(elsewhere / "policies")
     assert (found["courier"]["side"], found["courier"]["bags"]) == ("robot", found["recorder"]["bags"])
     assert "courier" not in by_name(kind, run="r", contract="arm.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "drawn"),
+    [({}, False), ({"new": "n"}, True), ({"new": "n", "stochastic": "false"}, False), ({"stochastic": "true"}, True)],
+)
+def test_actions_are_drawn_where_somebody_learns_from_them(given: dict[str, str], drawn: bool) -> None:
+    assert by_name("deploy", run="r", contract="arm.yaml", **given)["actor"]["stochastic"] is drawn
+
+
+@pytest.mark.parametrize(("said", "drawn"), [("auto", True), ("true", True), ("false", False)])
+def test_a_robot_that_learns_draws_them_unless_it_is_told_not_to(said: str, drawn: bool) -> None:
+    assert by_name("finetune", run="r", new="n", contract="c.yaml", stochastic=said)["actor"]["stochastic"] is drawn
+
+
+def test_what_is_written_is_read_as_what_its_argument_is() -> None:
+    written = {"run": "2024", "stochastic": "true", "seed": "3", "real_time_factor": "0", "use_sim_time": "false"}
+    read = read_arguments("sim", written)
+    assert read == {"run": "2024", "stochastic": "true", "seed": 3, "real_time_factor": 0, "use_sim_time": False}
+    assert read_arguments("finetune", {"settings": "{algorithm: rlpd}"}) == {"settings": "{algorithm: rlpd}"}
+    with pytest.raises(InputError, match="did you mean 'deploy'"):
+        read_arguments("deplay", {})
 
 
 def test_what_nothing_would_reward_is_refused_before_the_robot_works_for_nothing(
