@@ -62,7 +62,7 @@ def add(command: Add) -> None:
         metavar="NAME",
         help="rlpd, cal_ql, h2o or h2o_plus from the run's policy (default: the run's own)",
     )
-    sub.add_argument("--episodes", type=count)
+    sub.add_argument("--episodes", type=count, help="in all, those of a run that goes on included")
     sub.add_argument("--seed", type=int)
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
     sub.add_argument("--resume", action="store_true", help="go on with the run in DIR")

@@ -11,7 +11,7 @@ from typing import Any
 from episodes.errors import InputError
 
 TWO_WAYS = (
-    "source a ROS 2 installation (. /opt/ros/$ROS_DISTRO/setup.sh), or run "
+    "source a ROS 2 installation (such as . /opt/ros/jazzy/setup.sh), or run "
     "`pip install -c constraints.txt -e '.[ros]'`; never both"
 )
 

@@ -511,7 +511,7 @@ def test_without_ros_it_is_said_how_to_get_it(tmp_path: Path) -> None:
     said = node_says([str(ROOT), str(packages(tmp_path / "site"))])
     assert said == (
         "firsthand: no ROS 2: rclpy cannot be imported; source a ROS 2 installation "
-        "(. /opt/ros/$ROS_DISTRO/setup.sh), or run `pip install -c constraints.txt -e '.[ros]'`; never both\n"
+        "(such as . /opt/ros/jazzy/setup.sh), or run `pip install -c constraints.txt -e '.[ros]'`; never both\n"
     )
 
 
