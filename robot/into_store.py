@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from episodes.errors import InputError
 from episodes.files import write_whole
 
@@ -17,6 +19,8 @@ RETRY = 30.0
 """After a recording could not be brought in, time until it is tried again [s]."""
 WAITING = "not-in-store.txt"
 """In the folder of the recordings: those that are complete and still have to be brought in, and into which store."""
+IMPORTING = ".importing.lock"
+"""In the folder of the recordings: held while one of them is brought in."""
 
 
 class Importer:
@@ -188,7 +192,10 @@ def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> No
     for line in recordings:
         recording = Path(json.loads(line))
         try:
-            import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
+            # A process that outlived its recorder may be at the same one; when it is done, or dead, this one looks
+            # anew at what is in the store.
+            with FileLock(recording.parent / IMPORTING):
+                import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
             answer = ""
         except StoreError:
             # Nothing is wrong with the recording.
