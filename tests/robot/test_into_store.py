@@ -211,6 +211,58 @@ def test_of_a_process_that_dies_of_a_recording_the_last_words_are_told(
     assert importer.bring_in(recordings) == ([""], "disk is full")
 
 
+NONSENSE = {"words of a library": "Warning: no GPU", "another kind of JSON": "{}", "half a line": '"'}
+
+
+@pytest.mark.parametrize("line", NONSENSE.values(), ids=NONSENSE)
+def test_what_is_no_answer_is_told_and_another_process_asked(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer = into_store.Importer("store", "robot.yaml", "sim")
+    saying = "import sys; sys.stdin.readline(); print(sys.argv[1], flush=True); sys.stdin.readline()"
+    monkeypatch.setattr(importer, "_command", [sys.executable, "-c", saying, line])
+    answers, last_words = importer.bring_in([tmp_path / "one.mcap"])
+    assert answers == []
+    assert f"got {line!r}" in last_words
+    monkeypatch.setattr(importer, "_command", [sys.executable, "-c", saying, '""'])
+    assert importer.bring_in([tmp_path / "one.mcap"]) == ([""], "")
+    importer.close()
+
+
+@pytest.mark.parametrize("place", ["tempfile.TemporaryFile", "subprocess.Popen"])
+def test_where_no_process_can_be_begun_it_is_told_and_tried_again(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk is full, or there is no memory for another process."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(into_store, "RETRY", 0.01)
+    imports = IntoStore(tmp_path, str(tmp_path / "store"), str(SHIPPED), "sim", (said := []).append)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, refuse)
+        imports.start()
+        imports.add(tmp_path / "one.mcap")
+        until(lambda: len(said) > 1)
+        assert "No space left on device" in imports.problem
+        assert imports.waiting == 1
+    until(lambda: not imports.waiting)
+    imports.stop(30)
+
+
+def test_a_problem_is_over_when_all_that_waited_was_brought_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Importing(monkeypatch, lambda names: (["no bag" if name == "bad.mcap" else "" for name in names], ""))
+    imports = started(tmp_path, [])
+    imports.add(tmp_path / "bad.mcap")
+    until(lambda: not imports.waiting)
+    assert "bad.mcap is not in the store" in imports.problem
+    imports.add(tmp_path / "good.mcap")
+    until(lambda: not imports.waiting)
+    assert imports.problem == ""
+    imports.stop(5)
+
+
 def test_what_is_not_wanted_any_more_is_left_over(tmp_path: Path) -> None:
     importer = into_store.Importer("store", "robot.yaml", "sim")
     importer.close()
