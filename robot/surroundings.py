@@ -124,6 +124,8 @@ class Lookout:
 
     def _unusable(self, name: str, around: Surroundings, now: int) -> str:
         source = self._inputs[self._input[name]]
+        if (ahead := around.frame.ahead.get(source.topic, 0)) > self._period:
+            return _ahead(source.topic, ahead)
         if source.topic in around.frame.missing:
             return f"{source.topic}: nothing was heard"
         if not math.isfinite(self._value(name, around)):
@@ -159,8 +161,12 @@ class Lookout:
         if age > max_age * 1e9:
             return f"{what}: {age / 1e6:.0f} ms old, expected at most {1000 * max_age:g} ms"
         if age < -self._period:
-            return f"{what}: stamped {-age / 1e6:.0f} ms after now: the clocks differ"
+            return _ahead(what, -age)
         return ""
+
+
+def _ahead(what: str, early: int) -> str:
+    return f"{what}: stamped {early / 1e6:.0f} ms after now: the clocks differ"
 
 
 def _nearest_turn(angle: float, command: float) -> float:
