@@ -339,6 +339,20 @@ def test_who_learns_may_crash_and_is_started_again(start: Start) -> None:
     assert "firsthand: node learner was killed by signal 9: ready; it is started again" in heard.lines
 
 
+def test_who_has_failed_is_started_again_though_nobody_listens_any_more(start: Start) -> None:
+    """As where the output went through a pipe, and its reader has died."""
+
+    def gone_away(_: str) -> None:
+        raise BrokenPipeError
+
+    processes = start(gone_away, guardian=SLEEPS, learner=SLEEPS)
+    processes.keep_mending()
+    learner = processes.pid("learner")
+    for _ in range(2):
+        os.kill(learner, signal.SIGKILL)
+        learner = pid_after(processes, "learner", learner)
+
+
 def test_who_guards_is_missed_by_all(start: Start) -> None:
     heard = Heard()
     processes = start(heard, guardian=SLEEPS, learner=SLEEPS)
