@@ -35,6 +35,8 @@ class Surroundings:
     stop_pressed: bool = False
     stop_stamp: int = 0
     """When the stop button was last heard of [ns]; 0 where it never was."""
+    stop_gone: bool = False
+    """Whether nobody publishes the stop button."""
     foreign: tuple[str, ...] = ()
     """Other publishers on command topics, by name."""
 
@@ -141,6 +143,8 @@ class Lookout:
             return "the stop button is pressed"
         if topic is not None and not around.stop_stamp:
             return f"{topic}: nothing was heard of the stop button"
+        if topic is not None and around.stop_gone:
+            return f"{topic}: nobody publishes the stop button any more"
         if topic is not None and max_age is not None:
             return self._late(f"the stop button ({topic})", around.stop_stamp, max_age, now)
         return ""

@@ -93,6 +93,10 @@ REFUSED: dict[str, tuple[Callable[[], Bench], list[str]]] = {
     "somebody else publishes": (lambda: arm_with({"foreign": ("/rviz on arm",)}), ["/rviz on arm"]),
     "the stop button is pressed": (lambda: arm_with({"stop_pressed": True}), ["stop button"]),
     "the stop button was never heard of": (lambda: arm_with({"stop_stamp": 0}, stop_topic="stop"), ["stop", "nothing"]),
+    "nobody publishes the stop button": (
+        lambda: arm_with({"stop_gone": True}, stop_topic="stop"),
+        ["stop: nobody publishes the stop button any more"],
+    ),
     "the stop button is silent": (
         lambda: arm_with({"stop_stamp": 7}, stop_topic="stop", stop_max_age=1.0),
         ["the stop button (stop)", "ms old"],
