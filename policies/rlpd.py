@@ -1,7 +1,8 @@
 """RLPD (Ball, Smith, Kostrikov & Levine, 2023): soft actor-critic that has offline data in half of every batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -33,6 +34,11 @@ class RLPD(SoftActorCritic):
     updates_per_step: ClassVar[int] = 20
     entropy_per_number: ClassVar[float] = 0.5
     one_actor_update_per_step: ClassVar[bool] = True
+    start_settings: ClassVar[Mapping[str, Any]] = {
+        **SoftActorCritic.start_settings,
+        "warm_up_on_returns": True,
+        "actor_learning_rate": 3e-5,
+    }
 
     def critic_loss(self, batch: Prepared) -> Loss:
         """Every critic on its own, all against the same target."""

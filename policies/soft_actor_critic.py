@@ -49,6 +49,9 @@ class SoftConfig:
     """Critics learn in every update, policy and temperature in one of so many."""
     actor_warm_up: Annotated[int, Field(ge=0)] = 0
     """Updates in which critics learn alone: what they say of a policy that is there already has to mean something."""
+    warm_up_on_returns: bool = False
+    """Whether meanwhile they learn what the data went on to earn, and back up nothing: critics that know nothing are as
+    far from the truth after n bootstrapped updates as exp(-n target_rate (1 - discount)) of where they began."""
 
 
 class Temperature(nn.Module):
@@ -145,6 +148,8 @@ class SoftActorCritic(Algorithm[SquashedGaussianPolicy]):
 
     def squared_differences(self, batch: Prepared, q: Tensor) -> Tensor:
         """(Q_i(s, a) - (r + gamma Q'(s', a')))^2, nothing after a terminated step: shape (M, B), as `q` has."""
+        if self.config.warm_up_on_returns and self.step < self.config.actor_warm_up:
+            return (q - batch.return_to_go).square()
         target = batch.reward + batch.discount * batch.mask * self.target_value(batch)
         return (q - target).square()
 

@@ -6,7 +6,7 @@ newest stamp that is not after the tick counts; the stamps that were used name a
 
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -53,9 +53,11 @@ class Frame:
     stamps: tuple[int, ...]
     """Of the message of each input that was used, in the contract's order, observations first [ns]; 0 where missing."""
     missing: tuple[str, ...]
-    """Topics of the inputs that never said anything."""
+    """Topics of the inputs that never said anything, or only what is stamped after the tick."""
     stale: tuple[str, ...]
     """Topics of the inputs whose newest message is too old."""
+    ahead: dict[str, int] = field(default_factory=dict)
+    """Of the missing ones, topics that only said what is after the tick, and by how much the newest of it is [ns]."""
 
     @property
     def usable(self) -> bool:
@@ -183,12 +185,14 @@ class Frames:
         """The frame that was made of the messages with these stamps."""
         if len(stamps) != len(self._inputs):
             raise InputError(f"a frame has {len(self._inputs)} inputs, got {len(stamps)} stamps")
-        parts, images, missing, stale = [], {}, [], []
+        parts, images, missing, stale, ahead = [], {}, [], [], {}
         for number, (item, stamp) in enumerate(zip(self._inputs, stamps, strict=True)):
             reading = item.at(stamp)
             seen = reading is not None
             if reading is None:
                 missing.append(item.topic)
+                if item.stamps and item.stamps[0] > tick:
+                    ahead[item.topic] = item.stamps[-1] - tick
                 reading = np.full(item.size, np.nan, np.float32)
             elif tick - stamp > item.max_age:
                 stale.append(item.topic)
@@ -197,7 +201,8 @@ class Frames:
             elif seen:
                 images[self._cameras[number - len(self._observations)].name] = reading
         state = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-        return Frame(tick, state, images, tuple(stamps), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale)))
+        topics = tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(stale))
+        return Frame(tick, state, images, tuple(stamps), *topics, ahead)
 
     def known(self, index: int) -> Sequence[int]:
         """The stamps of an input's readings that are kept, in order [ns]."""

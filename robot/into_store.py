@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from episodes.errors import InputError
 from episodes.files import write_whole
 
@@ -17,6 +19,12 @@ RETRY = 30.0
 """After a recording could not be brought in, time until it is tried again [s]."""
 WAITING = "not-in-store.txt"
 """In the folder of the recordings: those that are complete and still have to be brought in, and into which store."""
+IMPORTING = ".importing.lock"
+"""In the folder of the recordings: held while one of them is brought in."""
+
+
+class _NoAnswerError(Exception):
+    """In place of an answer: why there is none."""
 
 
 class Importer:
@@ -32,17 +40,17 @@ class Importer:
 
         Returns:
             Why each cannot be used, empty where it can be, until nothing more is wanted; and, where it died of the
-            next one, its last words.
+            next one or cannot be talked to, its last words.
         """
         answers: list[str] = []
         for recording in recordings:
             if self._closed:
                 return answers, ""
-            if (answer := self._ask(recording)) is None:
-                last_words = self._last_words()
+            try:
+                answers.append(self._ask(recording))
+            except _NoAnswerError as error:
                 # One that was told to end has not died of anything.
-                return answers, "" if self._closed else last_words
-            answers.append(answer)
+                return answers, "" if self._closed else str(error)
         return answers, ""
 
     def close(self) -> None:
@@ -53,20 +61,9 @@ class Importer:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
 
-    def _ask(self, recording: Path) -> str | None:
-        if self._process is None or self._process.poll() is not None:
-            self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-            # In a session of its own: who interrupts the recorder at a terminal does not interrupt a commit.
-            self._process = subprocess.Popen(  # noqa: S603
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        process = self._process
+    def _ask(self, recording: Path) -> str:
+        """Raises a _NoAnswerError, after which the next recording gets another process."""
+        process = self._begun()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -74,9 +71,39 @@ class Importer:
             process.stdin.flush()
         except (BrokenPipeError, ValueError):
             # It has died, or was closed at this moment.
-            return None
+            raise _NoAnswerError(self._last_words()) from None
         line = process.stdout.readline()
-        return json.loads(line) if line else None
+        if not line:
+            raise _NoAnswerError(self._last_words())
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, str):
+            # Somebody else's words: which line is which answer is not known any more.
+            process.kill()
+            self._last_words()
+            raise _NoAnswerError(f"expected an answer of the process that imports, got {line.strip()!r}")
+        return answer
+
+    def _begun(self) -> "subprocess.Popen[str]":
+        """The process, begun where there is none."""
+        if self._process is None or self._process.poll() is not None:
+            try:
+                self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+                # In a session of its own: who interrupts the recorder at a terminal does not interrupt a commit.
+                self._process = subprocess.Popen(  # noqa: S603
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise _NoAnswerError(f"the process that imports cannot be begun: {error}") from None
+        return self._process
 
     def _last_words(self) -> str:
         """Of a process that has died; the next recording gets another one."""
@@ -95,7 +122,7 @@ class IntoStore:
     def __init__(self, folder: Path, store: str, contract: str, place: str, say: Callable[[str], None]):
         """`say` is told what went wrong; `contract` is a file."""
         self.problem = ""
-        """What went wrong last."""
+        """What went wrong last; empty once all that waited was brought in afterwards."""
         self._folder, self._store, self._say = folder, store, say
         self._importer = Importer(store, contract, place)
         self._changed = threading.Condition()
@@ -152,6 +179,8 @@ class IntoStore:
         refused = [(name, why) for name, why in zip(names, answers, strict=False) if why]
         if last_words:
             refused.append((names[len(answers)], last_words))
+        if len(answers) == len(names) and not refused:
+            self.problem = ""
         for name, why in refused:
             self.problem = f"{self._folder / name} is not in the store: {why}"
             self._say(self.problem)
@@ -165,9 +194,9 @@ class IntoStore:
 
     def _note(self) -> None:
         """Called while the lock is held."""
-        others = [each for each in self._noted() if each[1] != self._store]
-        lines = [f"{name}\t{store}\n" for name, store in [*others, *((name, self._store) for name in self._queue)]]
         try:
+            others = [each for each in self._noted() if each[1] != self._store]
+            lines = [f"{name}\t{store}\n" for name, store in [*others, *((name, self._store) for name in self._queue)]]
             if lines:
                 write_whole(self._folder / WAITING, "".join(lines))
             else:
@@ -188,7 +217,10 @@ def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> No
     for line in recordings:
         recording = Path(json.loads(line))
         try:
-            import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
+            # A process that outlived its recorder may be at the same one; when it is done, or dead, this one looks
+            # anew at what is in the store.
+            with FileLock(recording.parent / IMPORTING):
+                import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
             answer = ""
         except StoreError:
             # Nothing is wrong with the recording.

@@ -43,9 +43,12 @@ def _actions(kind: str, context: LaunchContext) -> list[Any]:
         specs = nodes(kind, given)
     except InputError as error:
         return [LogInfo(msg=f"firsthand: {error}"), EmitEvent(event=Shutdown(reason=str(error)))]
+    # As `up` has it: networks of this size lose more to waiting threads than they gain.
+    threads = "OMP_NUM_THREADS" not in os.environ
+    actions: list[Any] = [SetEnvironmentVariable("OMP_NUM_THREADS", "1")] if threads else []
     # A simulation's commands have a real robot's names, and somebody's robot may listen in the same network.
     apart = (kind == "sim" or given.get("task")) and "ROS_AUTOMATIC_DISCOVERY_RANGE" not in os.environ
-    actions: list[Any] = [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
+    actions += [SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")] if apart else []
     for spec in specs:
         actions += _started(spec, said, Restarts(spec.name, beside=is_robot(each.name for each in specs)))
     return actions

@@ -7,6 +7,7 @@ asks again for what did not come. So either side may die and come back.
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ PIECE = 256 * 1024
 """Bytes in a piece: a message that every transport takes."""
 PATIENCE = 2.0
 """Time after which what was asked for and did not come is asked for again [s]."""
+DIGESTING = 0.5
+"""Time after which digests of what is new are gone on with at the next look [s]."""
 
 _EXACT = ConfigDict(extra="forbid")
 
@@ -91,15 +94,26 @@ class Shelf:
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self._known: dict[str, Parcel] = {}
         self._parcels: dict[str, Parcel] = {}
 
     def put(self, names: Sequence[str]) -> Offer | None:
-        """Offer these and no others; the offer where it is another than before, else None."""
-        parcels = {name: self._parcels.get(name) or parcel_of(self._folder / name) for name in names}
-        if list(parcels) == list(self._parcels):
+        """Offer these and no others; the offer where it is another than before, else None.
+
+        A history may be a hundred gigabytes, and everybody else waits meanwhile: it is looked through in several calls,
+        and then offered.
+        """
+        self._known = {name: self._known[name] for name in names if name in self._known}
+        until = time.monotonic() + DIGESTING
+        for name in names:
+            if name not in self._known:
+                if time.monotonic() >= until:
+                    return None
+                self._known[name] = parcel_of(self._folder / name)
+        if list(names) == list(self._parcels):
             return None
-        self._parcels = parcels
-        return Offer(tuple(parcels.values()))
+        self._parcels = {name: self._known[name] for name in names}
+        return Offer(tuple(self._parcels.values()))
 
     def piece(self, wanted: Wanted) -> bytes | None:
         """The bytes from an offset on; None for what is not offered, or not there any more."""
@@ -175,7 +189,8 @@ class Fetch:
 
     def __init__(self, folder: Path, have: Callable[[Parcel], bool], arrived: Callable[[Parcel], None]):
         self._folder, self._have, self._arrived = folder, have, arrived
-        self._offered: tuple[Parcel, ...] = ()
+        self._missing: dict[str, Parcel] = {}
+        """By name, in the order of the offer, as it was when that was made: to look for all of them takes long."""
         self._arriving: _Arriving | None = None
         self._asked: Wanted | None = None
         self._asked_at = -PATIENCE
@@ -185,7 +200,7 @@ class Fetch:
     @property
     def missing(self) -> int:
         """Parcels that are offered and not here."""
-        return sum(not self._have(parcel) for parcel in self._offered)
+        return len(self._missing)
 
     def offered(self, offer: Offer) -> None:
         """Take a new offer.
@@ -197,8 +212,8 @@ class Fetch:
             for name in (parcel.name, *(content.path for content in parcel.files if content.path)):
                 if not name or PurePosixPath(name).name != name or name.startswith("."):
                     raise InputError(f"a parcel is offered under the name {name!r}: not the name of a file")
-        self._offered = offer.parcels
-        if self._arriving is not None and self._arriving.parcel not in self._offered:
+        self._missing = {parcel.name: parcel for parcel in offer.parcels if not self._have(parcel)}
+        if self._arriving is not None and self._arriving.parcel not in self._missing.values():
             self._give_up()
 
     def wanted(self, now: float) -> Wanted | None:
@@ -206,14 +221,11 @@ class Fetch:
         waits = self._asked is not None or (self.problem and self._arriving is None)
         if waits and now - self._asked_at < PATIENCE:
             return None
-        parcel = None
-        if self._arriving is None:
-            parcel = next((each for each in self._offered if not self._have(each)), None)
-            if parcel is None:
-                return None
+        if not self._missing:
+            return None
         self._asked_at = now
         with self._told_of():
-            self._arriving = self._arriving or _Arriving(self._folder, parcel)  # type: ignore[arg-type]
+            self._arriving = self._arriving or _Arriving(self._folder, next(iter(self._missing.values())))
             self._asked = self._arriving.wanted()
             if self._asked is None:
                 # A parcel of nothing but empty files.
@@ -237,6 +249,7 @@ class Fetch:
         if whole:
             self.problem = ""
             self._arrived(parcel)
+            del self._missing[parcel.name]
         else:
             self.problem = f"{parcel.name}: what came is not what was offered; it is fetched again"
 

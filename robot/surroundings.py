@@ -35,6 +35,8 @@ class Surroundings:
     stop_pressed: bool = False
     stop_stamp: int = 0
     """When the stop button was last heard of [ns]; 0 where it never was."""
+    stop_gone: bool = False
+    """Whether nobody publishes the stop button."""
     foreign: tuple[str, ...] = ()
     """Other publishers on command topics, by name."""
 
@@ -124,6 +126,8 @@ class Lookout:
 
     def _unusable(self, name: str, around: Surroundings, now: int) -> str:
         source = self._inputs[self._input[name]]
+        if (ahead := around.frame.ahead.get(source.topic, 0)) > self._period:
+            return _ahead(source.topic, ahead)
         if source.topic in around.frame.missing:
             return f"{source.topic}: nothing was heard"
         if not math.isfinite(self._value(name, around)):
@@ -139,6 +143,8 @@ class Lookout:
             return "the stop button is pressed"
         if topic is not None and not around.stop_stamp:
             return f"{topic}: nothing was heard of the stop button"
+        if topic is not None and around.stop_gone:
+            return f"{topic}: nobody publishes the stop button any more"
         if topic is not None and max_age is not None:
             return self._late(f"the stop button ({topic})", around.stop_stamp, max_age, now)
         return ""
@@ -159,8 +165,12 @@ class Lookout:
         if age > max_age * 1e9:
             return f"{what}: {age / 1e6:.0f} ms old, expected at most {1000 * max_age:g} ms"
         if age < -self._period:
-            return f"{what}: stamped {-age / 1e6:.0f} ms after now: the clocks differ"
+            return _ahead(what, -age)
         return ""
+
+
+def _ahead(what: str, early: int) -> str:
+    return f"{what}: stamped {early / 1e6:.0f} ms after now: the clocks differ"
 
 
 def _nearest_turn(angle: float, command: float) -> float:

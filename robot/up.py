@@ -55,7 +55,7 @@ class Up:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+            env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         self._processes[name] = process
@@ -80,7 +80,7 @@ class Up:
                 fate = self._fate(name)
                 if fate is Fate.OVER:
                     continue
-                self._say(f"firsthand: {self.problem(name)}; {fate.value}")
+                self._tell(f"firsthand: {self.problem(name)}; {fate.value}")
                 if fate is Fate.WITHOUT:
                     self._done_without.add(name)
                 else:
@@ -152,9 +152,12 @@ class Up:
                 line = raw.decode(errors="replace")
                 if line.strip():
                     self._last[name] = line.strip()
-                    # Whoever listened may have left, and a node must not wait for that.
-                    with contextlib.suppress(OSError, ValueError):
-                        self._say(f"[{name}] {line.rstrip()}")
+                    self._tell(f"[{name}] {line.rstrip()}")
+
+    def _tell(self, line: str) -> None:
+        # Whoever listened may have left: no node waits for that, and who has failed is started again.
+        with contextlib.suppress(OSError, ValueError):
+            self._say(line)
 
 
 def command_of(spec: NodeSpec, namespace: str, params_file: str) -> list[str]:

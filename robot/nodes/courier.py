@@ -14,8 +14,10 @@ from robot.into_store import IntoStore
 from robot.nodes.shell import EVERYTHING, LATCHED, Shell
 from robot.parcels import Fetch, Parcel, Shelf, Wanted, decode_offer, decode_wanted, encode, parcel_of
 
-LOOK = 0.1
-"""Between two looks for what is to be offered, or has not come [s]."""
+LOOK = 1.0
+"""Between two looks for what is to be offered [s]."""
+ASK = 0.1
+"""Between two looks for what has not come [s]."""
 IMPORT = 8.0
 """How long an import that is under way is waited for at the end [s]."""
 RECORDINGS, POLICIES = "courier/recordings", "courier/policies"
@@ -87,7 +89,7 @@ class CourierNode(Shell):
         self._wants = self.create_publisher(String, f"{channel}/wanted", EVERYTHING)
         self.create_subscription(String, f"{channel}/offer", self._on_offer, LATCHED)
         self.create_subscription(UInt8MultiArray, f"{channel}/piece", self._on_piece, EVERYTHING)
-        self.every(LOOK, self._ask)
+        self.every(ASK, self._ask)
 
     def _look_for_new(self) -> None:
         try:

@@ -52,6 +52,7 @@ class GuardianNode(Shell):
         self._dead_man = (False, 0)
         self._stop_pressed, self._stop_heard = False, 0
         self._foreign: tuple[str, ...] = ()
+        self._stop_gone = False
         self._clock_jumped = False
         self._said_stopped: str | None = None
         check_guarded(contract)
@@ -188,6 +189,7 @@ class GuardianNode(Shell):
             dead_man_stamp=self._dead_man[1],
             stop_pressed=self._stop_pressed,
             stop_stamp=self._stop_heard,
+            stop_gone=self._stop_gone,
             foreign=self._foreign,
         )
 
@@ -283,7 +285,10 @@ class GuardianNode(Shell):
         return response
 
     def _look_for_others(self) -> None:
-        """Who else publishes commands. The graph is slow to forget: whoever is named may have left seconds ago."""
+        """Who else publishes commands, and whether somebody publishes the stop button.
+
+        The graph is slow to forget: whoever is named, or counted, may have left seconds ago.
+        """
         own, mine, found = self.get_fully_qualified_name(), 0, []
         for command in self.contract.commands:
             for end in self.get_publishers_info_by_topic(self.resolve_topic_name(command.topic)):
@@ -294,6 +299,8 @@ class GuardianNode(Shell):
         if not found and mine > len(self.contract.commands):
             found.append("a second guardian, or one that was killed less than half a minute ago")
         self._foreign = tuple(found)
+        button = self.contract.safety.stop_topic
+        self._stop_gone = button is not None and not self.count_publishers(self.resolve_topic_name(button))
 
     def _on_diagnostics(self) -> None:
         with self._lock:

@@ -78,6 +78,8 @@ class Bench:
     """Of topics, each named by its first entry [s]."""
     missing: set[str] = field(default_factory=set)
     """Topics, each named by its first entry."""
+    ahead: dict[str, float] = field(default_factory=dict)
+    """Of the missing ones, how far ahead of now all is that they said, each by its topic [s]."""
     around: dict[str, Any] = field(default_factory=dict)
     """Of the surroundings, what is not as it should be."""
     now: int = START
@@ -107,7 +109,8 @@ class Bench:
         missing = tuple(s.topic for s, name in zip(self.sources, first, strict=True) if name in self.missing)
         old = zip(self.sources, stamps, strict=True)
         stale = tuple(source.topic for source, stamp in old if self.now - stamp > 1e9 * source.max_age)
-        frame = Frame(self.now, state, {}, stamps, missing, stale)
+        ahead = {topic: round(1e9 * seconds) for topic, seconds in self.ahead.items()}
+        frame = Frame(self.now, state, {}, stamps, missing, stale, ahead)
         usual = {"force": 0.0, "force_stamp": self.now, "dead_man": True, "dead_man_stamp": self.now}
         usual |= {"stop_stamp": self.now}
         return Surroundings(frame, **(usual | self.around))

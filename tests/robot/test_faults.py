@@ -291,6 +291,15 @@ def test_a_stop_button_stops(robot: Robot) -> None:
     robot.insist("guardian/rearm")
 
 
+def test_a_stop_button_that_nobody_could_press_stops(robot: Robot) -> None:
+    robot.moving()
+    robot.probe.silence("emergency_stop")
+    robot.check_stop("emergency_stop: nobody publishes the stop button any more")
+    assert not robot.probe.call("guardian/rearm").success
+    robot.probe.publish("emergency_stop", BOOL, make_message(BOOL), "LATCHED")
+    robot.insist("guardian/rearm")
+
+
 def test_who_calls_stop_stops(robot: Robot) -> None:
     robot.moving()
     assert robot.probe.call("guardian/stop").success

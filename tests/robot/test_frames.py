@@ -262,6 +262,17 @@ def test_what_is_after_the_tick_is_not_known_yet() -> None:
     assert found.stamps == (0, 0)
 
 
+def test_of_an_input_whose_clock_is_ahead_it_is_known_by_how_much() -> None:
+    """So far that nothing of what is kept is before the tick."""
+    into = frames(kept=1.0)
+    for step in range(20):
+        add(into, "joint_states", joint_state(BEGIN + 5 * SECOND + step * SECOND // 10))
+    found = into.frame(BEGIN + SECOND)
+    assert found.missing == ("joint_states", "tip")
+    assert found.ahead == {"joint_states": 5_900_000_000}
+    assert into.frame(BEGIN + 6 * SECOND).ahead == {}
+
+
 def test_a_frame_has_as_many_stamps_as_inputs() -> None:
     with pytest.raises(InputError, match="a frame has 2 inputs, got 1 stamps"):
         frames().at(BEGIN, [BEGIN])

@@ -68,6 +68,14 @@ REFUSED: dict[str, tuple[Callable[[], Bench], list[str]]] = {
     "an input is missing": (lambda: arm_with(missing={"q"}), ["about/q", "nothing was heard"]),
     "an input is old": (lambda: arm_with(ages={"q": 0.2}), ["about/q", "200 ms old", "at most 150 ms"]),
     "an input is of the future": (lambda: arm_with(ages={"q": -0.2}), ["about/q", "the clocks differ"]),
+    "an input's clock is far ahead": (
+        lambda: arm_with(missing={"q"}, ahead={"about/q": 5.0}),
+        ["about/q: stamped 5000 ms after now: the clocks differ"],
+    ),
+    "an input's first message is of this moment": (
+        lambda: arm_with(missing={"q"}, ahead={"about/q": 0.01}),
+        ["about/q", "nothing was heard"],
+    ),
     "an input is no number": (lambda: arm_with(values={"q": math.nan}), ["q is nan"]),
     "it is outside its limits": (lambda: arm_with(values={"q": 1.2}), ["q is at 1.2", "[-1, 1]", "by hand"]),
     "a velocity's position": (lambda: at(twist(), q=-1.1), ["q is at -1.1", "x's position [-1, 1]", "by hand"]),
@@ -85,6 +93,10 @@ REFUSED: dict[str, tuple[Callable[[], Bench], list[str]]] = {
     "somebody else publishes": (lambda: arm_with({"foreign": ("/rviz on arm",)}), ["/rviz on arm"]),
     "the stop button is pressed": (lambda: arm_with({"stop_pressed": True}), ["stop button"]),
     "the stop button was never heard of": (lambda: arm_with({"stop_stamp": 0}, stop_topic="stop"), ["stop", "nothing"]),
+    "nobody publishes the stop button": (
+        lambda: arm_with({"stop_gone": True}, stop_topic="stop"),
+        ["stop: nobody publishes the stop button any more"],
+    ),
     "the stop button is silent": (
         lambda: arm_with({"stop_stamp": 7}, stop_topic="stop", stop_max_age=1.0),
         ["the stop button (stop)", "ms old"],

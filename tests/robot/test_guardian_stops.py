@@ -25,6 +25,12 @@ STOPS: dict[str, tuple[Callable[[], Bench], Callable[[Bench], None], tuple[float
     "an input that is no number": (arm, lambda b: b.values.update(q=math.inf), (0.1,), ["q is inf"]),
     "an input that is old, standing still": (arm, lambda b: b.ages.update(q=0.16), None, ["about/q"]),
     "the stop button": (arm, lambda b: b.around.update(stop_pressed=True), (0.1,), ["stop button"]),
+    "a stop button that is gone": (
+        lambda: arm(stop_topic="stop"),
+        lambda b: b.around.update(stop_gone=True),
+        (0.1,),
+        ["nobody publishes the stop button"],
+    ),
     "somebody else": (arm, lambda b: b.around.update(foreign=("/a on x", "/b on x")), (0.1,), ["/a on x, /b on x"]),
     "a force": (lambda: arm(force=FORCE), lambda b: b.around.update(force=21.0), (0.1,), ["21 N", "20 N"]),
     "an old force": (lambda: arm(force=FORCE), lambda b: b.around.update(force_stamp=0), (0.1,), ["wrench", "old"]),

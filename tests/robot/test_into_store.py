@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,7 +111,7 @@ def test_a_recording_that_is_none_is_told_and_let_go_of(tmp_path: Path, monkeypa
 
 
 def test_a_store_that_cannot_be_written_is_no_fault_of_the_recording(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the process that imports: the recordings before it were answered, and it is the next that was not."""
     refusals = {"one.mcap": None, "two.mcap": InputError("no bag"), "three.mcap": StoreError("locked")}
@@ -121,8 +123,56 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_recording(
     monkeypatch.setattr("episodes.importing.import_into", import_into)
     monkeypatch.setattr("robot.bag_import.BagSource", lambda path, contract, place: path)
     with pytest.raises(StoreError):
-        into_store.main("store", str(SHIPPED), "sim", map(json.dumps, refusals))
+        into_store.main("store", str(SHIPPED), "sim", (json.dumps(str(tmp_path / name)) for name in refusals))
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ["", "no bag"]
+
+
+def test_two_that_bring_in_the_same_recording_do_so_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a recorder was killed and started again while its importer worked."""
+    there: list[Path] = []
+
+    def import_into(source: Path, store: Path) -> None:
+        known = source in there
+        time.sleep(0.1)
+        if not known:
+            there.append(source)
+
+    monkeypatch.setattr("episodes.importing.import_into", import_into)
+    monkeypatch.setattr("robot.bag_import.BagSource", lambda path, contract, place: path)
+    recording = tmp_path / "one.mcap"
+    arguments = ("store", str(SHIPPED), "sim", [json.dumps(str(recording))])
+    both = [threading.Thread(target=into_store.main, args=arguments) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join(30)
+    assert there == [recording]
+
+
+def test_a_process_that_was_killed_over_a_recording_keeps_nobody_out(tmp_path: Path) -> None:
+    holding = (
+        "import sys, time; from filelock import FileLock; "
+        "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", holding, str(tmp_path / into_store.IMPORTING)]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "held\n"
+    importer = into_store.Importer(str(tmp_path / "store"), str(SHIPPED), "sim")
+    found: list[tuple[list[str], str]] = []
+    asking = threading.Thread(target=lambda: found.append(importer.bring_in([tmp_path / "none.mcap"])))
+    asking.start()
+    asking.join(3)
+    assert found == []
+    killed.kill()
+    killed.wait()
+    asking.join(30)
+    ((answers, last_words),) = found
+    assert "none.mcap" in answers[0]
+    assert last_words == ""
+    importer.close()
 
 
 def test_one_process_imports_what_comes_and_another_what_comes_after_its_death(tmp_path: Path) -> None:
@@ -159,6 +209,58 @@ def test_of_a_process_that_dies_of_a_recording_the_last_words_are_told(
     monkeypatch.setattr(importer, "_command", [sys.executable, "-c", dying])
     recordings = [tmp_path / name for name in ("one.mcap", "two.mcap", "three.mcap")]
     assert importer.bring_in(recordings) == ([""], "disk is full")
+
+
+NONSENSE = {"words of a library": "Warning: no GPU", "another kind of JSON": "{}", "half a line": '"'}
+
+
+@pytest.mark.parametrize("line", NONSENSE.values(), ids=NONSENSE)
+def test_what_is_no_answer_is_told_and_another_process_asked(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importer = into_store.Importer("store", "robot.yaml", "sim")
+    saying = "import sys; sys.stdin.readline(); print(sys.argv[1], flush=True); sys.stdin.readline()"
+    monkeypatch.setattr(importer, "_command", [sys.executable, "-c", saying, line])
+    answers, last_words = importer.bring_in([tmp_path / "one.mcap"])
+    assert answers == []
+    assert f"got {line!r}" in last_words
+    monkeypatch.setattr(importer, "_command", [sys.executable, "-c", saying, '""'])
+    assert importer.bring_in([tmp_path / "one.mcap"]) == ([""], "")
+    importer.close()
+
+
+@pytest.mark.parametrize("place", ["tempfile.TemporaryFile", "subprocess.Popen"])
+def test_where_no_process_can_be_begun_it_is_told_and_tried_again(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk is full, or there is no memory for another process."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(into_store, "RETRY", 0.01)
+    imports = IntoStore(tmp_path, str(tmp_path / "store"), str(SHIPPED), "sim", (said := []).append)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, refuse)
+        imports.start()
+        imports.add(tmp_path / "one.mcap")
+        until(lambda: len(said) > 1)
+        assert "No space left on device" in imports.problem
+        assert imports.waiting == 1
+    until(lambda: not imports.waiting)
+    imports.stop(30)
+
+
+def test_a_problem_is_over_when_all_that_waited_was_brought_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Importing(monkeypatch, lambda names: (["no bag" if name == "bad.mcap" else "" for name in names], ""))
+    imports = started(tmp_path, [])
+    imports.add(tmp_path / "bad.mcap")
+    until(lambda: not imports.waiting)
+    assert "bad.mcap is not in the store" in imports.problem
+    imports.add(tmp_path / "good.mcap")
+    until(lambda: not imports.waiting)
+    assert imports.problem == ""
+    imports.stop(5)
 
 
 def test_what_is_not_wanted_any_more_is_left_over(tmp_path: Path) -> None:

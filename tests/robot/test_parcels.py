@@ -157,6 +157,51 @@ def test_the_same_offer_is_made_once(sides: Sides) -> None:
     assert sides.shelf.put([]) == Offer(())
 
 
+def test_many_are_looked_through_in_several_calls_and_then_offered(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a history of recordings is there for everybody else meanwhile."""
+    digested: list[str] = []
+    seconds = iter(range(100))
+    monkeypatch.setattr(parcels, "_digest", lambda path: digested.append(path.name) or "0" * 64)
+    monkeypatch.setattr(parcels.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(parcels, "DIGESTING", 1.5)
+    names = [f"{number}" for number in range(4)]
+    for name in names:
+        (sides.here / name).write_bytes(b"data")
+    assert sides.shelf.put(names) is None
+    assert digested == names[:1]
+    assert sides.shelf.piece(Wanted("0", "", 0)) is None
+    offers = [sides.shelf.put(names) for _ in range(4)]
+    assert digested == names
+    assert [len(offer.parcels) for offer in offers if offer is not None] == [4]
+    assert sides.shelf.piece(Wanted("0", "", 0)) == b"data"
+
+
+def test_files_are_looked_for_when_there_is_an_offer_and_not_again(sides: Sides) -> None:
+    looked: list[str] = []
+    sides.fetch = Fetch(sides.there, lambda parcel: bool(looked.append(parcel.name)), lambda _: None)
+    for name in "abc":
+        (sides.here / name).write_bytes(b"data")
+    sides.offer(*"abc")
+    sides.until_quiet()
+    assert sides.fetch.missing == 0
+    assert looked == ["a", "b", "c"]
+    sides.offer(*"ab")
+    assert looked[3:] == ["a", "b"]
+
+
+def test_what_is_on_its_way_goes_on_when_something_is_offered_before_it(sides: Sides) -> None:
+    for name in "ab":
+        (sides.here / name).write_bytes(os.urandom(250))
+    sides.offer("b")
+    sides.step()
+    sides.offer("a", "b")
+    sides.until_quiet()
+    assert sides.came == ["b", "a"]
+    assert sides.fetch.missing == 0
+
+
 NOWHERE = ["../secret", "/etc/passwd", "..", ".", ".hidden", "a/b"]
 
 

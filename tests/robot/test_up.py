@@ -148,10 +148,16 @@ def test_what_nodes_say_is_passed_on_with_their_names(start: Start) -> None:
     assert all(line.strip() not in ("[one]", "[two]") for line in heard.lines)
 
 
-def test_nodes_run_unbuffered_and_on_one_thread(start: Start) -> None:
+@pytest.mark.parametrize(("said", "threads"), [(None, "1"), ("2", "2")])
+def test_nodes_run_unbuffered_and_on_one_thread_unless_it_is_said(
+    said: str | None, threads: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
     heard = Heard()
     start(heard, one="import os; print(os.environ['PYTHONUNBUFFERED'], os.environ['OMP_NUM_THREADS'])")
-    heard.wait_for("[one] 1 1")
+    heard.wait_for(f"[one] 1 {threads}")
 
 
 def test_while_all_are_there_none_has_ended(start: Start) -> None:
@@ -337,6 +343,20 @@ def test_who_learns_may_crash_and_is_started_again(start: Start) -> None:
         assert processes.ended() is None
     assert processes.pid("guardian") == guardian
     assert "firsthand: node learner was killed by signal 9: ready; it is started again" in heard.lines
+
+
+def test_who_has_failed_is_started_again_though_nobody_listens_any_more(start: Start) -> None:
+    """As where the output went through a pipe, and its reader has died."""
+
+    def gone_away(_: str) -> None:
+        raise BrokenPipeError
+
+    processes = start(gone_away, guardian=SLEEPS, learner=SLEEPS)
+    processes.keep_mending()
+    learner = processes.pid("learner")
+    for _ in range(2):
+        os.kill(learner, signal.SIGKILL)
+        learner = pid_after(processes, "learner", learner)
 
 
 def test_who_guards_is_missed_by_all(start: Start) -> None:
