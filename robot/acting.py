@@ -131,7 +131,9 @@ class Actor:
         self.policy = self._load()
 
     def on_episode(self, state: EpisodeState) -> None:
-        """An episode begins or ends."""
+        """An episode begins or ends. One that was over stays over, whoever comes back and says that it is not."""
+        if state.running and not self.running and state.episode == self._episode.episode:
+            return
         if self.begins(state):
             self.policy.deterministic = state.evaluation or not self._stochastic
             self.policy.reset(self._episodes)

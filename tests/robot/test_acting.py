@@ -10,8 +10,9 @@ from episodes.errors import InputError
 from robot.acting import Actor
 from robot.frames import Frame
 from robot.reports import ActorStep, EpisodeState, decode, encode
+from robot.step_order import StepOrder
 from tests.robot.acting import NOW, STAMPS, Recorder, frame, running
-from tests.robot.contracts import contract
+from tests.robot.contracts import SECOND, contract
 
 
 def test_between_episodes_nothing_is_wanted() -> None:
@@ -120,6 +121,25 @@ def test_when_nobody_says_any_more_that_an_episode_goes_on_nothing_is_wanted() -
     one.abandon()
     step = one.step(frame(NOW + 1), NOW + 1)
     assert (step.action, step.episode, one.running) == (None, "", False)
+
+
+def test_an_episode_that_was_over_stays_over() -> None:
+    """The guardian would take an actor that goes on with it for another one."""
+    one = running()
+    order = StepOrder(["to_shoulder", "to_elbow", "push"], one.contract.period, SECOND)
+    period, again = one.contract.period, EpisodeState("e1", True, 0)
+    ticks = [NOW + k * period for k in range(4)]
+    faults = [order.fault(one.step(frame(ticks[0]), ticks[0]), ticks[0])]
+    one.abandon()
+    for tick in ticks[1:3]:
+        faults.append(order.fault(one.step(frame(tick), tick), tick))
+        one.on_episode(again)
+        assert not one.running
+    one.on_episode(EpisodeState("e1", False, NOW))
+    one.on_episode(EpisodeState("e2", True, NOW))
+    step = one.step(frame(ticks[3]), ticks[3])
+    assert (step.episode, step.action is not None) == ("e2", True)
+    assert [*faults, order.fault(step, ticks[3])] == [""] * 4
 
 
 def test_a_policy_is_changed_between_episodes_only() -> None:
