@@ -85,6 +85,8 @@ class Actor:
         stochastic: whether it draws its actions, but for evaluations.
         judge: lets what is feasible of the policy's actions pass; all of them where None. A person's are guarded, and
             not judged.
+        by_number: draws begin with an episode's number, so that a simulation comes out the same again; else with its
+            stamp, so that an actor that is started again does not explore the same once more.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Actor:
         *,
         stochastic: bool = False,
         judge: Judge | None = None,
+        by_number: bool = True,
     ):
         self.contract = contract
         self.judge = judge
@@ -105,7 +108,7 @@ class Actor:
             self.hands = Hands(contract.intervention, layout.action_names, layout.action_low, layout.action_high)
         self._limits = np.array([[field.low, field.high] for _, field in contract.action_fields]).T
         """Low and high in full precision, shape (2, A)."""
-        self._load, self._stochastic = load, stochastic
+        self._load, self._stochastic, self._by_number = load, stochastic, by_number
         self.policy = load()
         self._episode = EpisodeState("", False, 0)
         self._episodes = 0
@@ -136,9 +139,10 @@ class Actor:
             return
         if self.begins(state):
             self.policy.deterministic = state.evaluation or not self._stochastic
-            self.policy.reset(self._episodes)
+            seed = self._episodes if self._by_number else state.stamp
+            self.policy.reset(seed)
             if self.judge is not None:
-                self.judge.reset(self._episodes)
+                self.judge.reset(seed)
             self._episodes += 1
             self.steps = 0
             self._interrupted = False

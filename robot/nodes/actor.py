@@ -79,7 +79,11 @@ class ActorNode(Shell):
         """Whether the newest episode is of the task that undoes the other."""
         judge = judge_of(Path(self.filter_path), contract) if self.filter_path else None
         self.actor = Actor(
-            contract, lambda: self._latest[self._backward].policy, stochastic=self.stochastic, judge=judge
+            contract,
+            lambda: self._latest[self._backward].policy,
+            stochastic=self.stochastic,
+            judge=judge,
+            by_number=self.reliable,
         )
         sees = any(latest.policy.camera is not None for latest in self._latest.values())
         self._frames = Frames(contract, cameras=bool(contract.cameras) and sees)

@@ -115,6 +115,14 @@ def test_every_episode_begins_with_a_seed_of_its_own() -> None:
     assert policy.seeds == [0, 1, 2]
 
 
+def test_an_actor_that_is_started_again_draws_otherwise() -> None:
+    policy = Recorder()
+    for stamp in (7, 8):
+        actor = Actor(contract(), lambda: policy, by_number=False)
+        actor.on_episode(EpisodeState(f"e{stamp}", True, stamp))
+    assert policy.seeds == [7, 8]
+
+
 def test_when_nobody_says_any_more_that_an_episode_goes_on_nothing_is_wanted() -> None:
     one = running()
     assert one.step(frame(NOW), NOW).action is not None
