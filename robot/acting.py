@@ -211,6 +211,31 @@ class Actor:
         return tuple(action.tolist())
 
 
+class Waiting:
+    """For how long an actor that steps by its inputs waits for one that does not come.
+
+    Half a period after something new has come, and half a period after the step was due. The stamps do not tell: an
+    input that is quicker than the actor always has a newer one, and a camera may be behind by more than that.
+    """
+
+    def __init__(self, period: int):
+        self._period = period
+        self.forget()
+
+    def forget(self) -> None:
+        """The clock was set back."""
+        self._made = self._since = 0
+
+    def stepped(self, now: int) -> None:
+        """A step was made [ns]."""
+        self._made, self._since = now, 0
+
+    def over(self, now: int) -> bool:
+        """Whether it has waited long enough, where something new is there [ns]."""
+        self._since = self._since or now
+        return now >= max(self._since + self._period // 2, self._made + 3 * self._period // 2)
+
+
 def check_policy_fits(trained: Contract | None, camera: str | None, contract: RobotContract) -> None:
     """Raise an InputError unless a policy that was trained on one contract can serve a robot's."""
     if trained is None:

@@ -8,7 +8,7 @@ from typing import Any
 from std_msgs.msg import String
 
 from episodes.errors import InputError
-from robot.acting import Actor
+from robot.acting import Actor, Waiting
 from robot.frames import Arrival, Frame, Frames
 from robot.messages import header_stamp
 from robot.nodes.shell import EVERYTHING, LATCHED, REPORTS, SENSORS, Shell
@@ -108,6 +108,7 @@ class ActorNode(Shell):
             self.create_subscription(kind, contract.intervention.topic, self._on_hands, SENSORS)
         self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
         self._period = contract.period
+        self._waiting = Waiting(contract.period)
         self.every(1.0, self._on_diagnostics)
 
     def activate(self) -> None:
@@ -168,6 +169,7 @@ class ActorNode(Shell):
                 elif arrival is Arrival.CLOCK_JUMP:
                     self.get_logger().warn(f"{topic}: the clock was set back")
                     self._last_tick, self._newest = 0, stamp
+                    self._waiting.forget()
                 else:
                     self._newest = max(self._newest, stamp)
             self._lock.notify()
@@ -233,6 +235,7 @@ class ActorNode(Shell):
             self.actor.abandon()
         step = self.actor.step(frame, now)
         self._last_tick, self._wanted_nothing = frame.tick, not step.acts
+        self._waiting.stepped(now)
         self._stepped = time.monotonic()
         return step
 
@@ -246,8 +249,8 @@ class ActorNode(Shell):
             # between episodes somebody who has only just come waits for a step, too.
             due = self.actor.running or time.monotonic() - self._stepped >= IDLE
             return complete if complete == self._last_tick and self._wanted_nothing and due else 0
-        overdue = newest >= self._last_tick + self._period // 2 and self.now() >= newest + self._period // 2
-        return newest if self._last_tick and overdue else 0
+        partly = self._last_tick and newest >= self._last_tick + self._period // 2
+        return newest if partly and self._waiting.over(self.now()) else 0
 
     def _patience(self) -> float:
         """How long to wait for a message [s]."""

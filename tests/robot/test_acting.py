@@ -7,7 +7,7 @@ import pytest
 
 from episodes.episode import Source
 from episodes.errors import InputError
-from robot.acting import Actor
+from robot.acting import Actor, Waiting
 from robot.frames import Frame
 from robot.reports import ActorStep, EpisodeState, decode, encode
 from robot.step_order import StepOrder
@@ -194,3 +194,18 @@ def test_a_policy_that_cannot_be_loaded_leaves_the_last_one() -> None:
         actor.prepare()
     actor.on_episode(EpisodeState("e1", True, 0))
     assert actor.step(frame(), NOW).policy == 1001
+
+
+@pytest.mark.parametrize(("came", "over"), [([60, 70, 80, 148], 150), ([100], 150), ([160], 210), ([5000], 5050)])
+def test_an_input_that_does_not_come_is_waited_for_half_a_period(came: list[int], over: int) -> None:
+    """However often another one comes, and not because that one comes late; a period is of 100."""
+    waiting = Waiting(100)
+    waiting.stepped(NOW)
+    assert not any(waiting.over(NOW + at) for at in came)
+    assert not waiting.over(NOW + over - 1)
+    assert waiting.over(NOW + over)
+    waiting.stepped(NOW + over)
+    assert not waiting.over(NOW + over + 149)
+    waiting.forget()
+    assert not waiting.over(10)
+    assert waiting.over(150)
