@@ -63,7 +63,8 @@ class ActorNode(Shell):
         self._owner_heard = 0.0
         # Who waits for every message also waits longer for whoever is slow.
         self._owner_silence = 10 * OWNER_SILENCE if self.reliable else OWNER_SILENCE
-        self._unusable: dict[str, int] = {}
+        self._unusable: dict[str, tuple[int, str]] = {}
+        """How many messages of a topic could not be used, and why the newest one could not."""
         self._lateness = Lateness()
         # Of each direction; imported late, since it is heavy.
         from robot.latest_policy import LatestPolicy, judge_of
@@ -165,7 +166,7 @@ class ActorNode(Shell):
         with self._lock:
             for arrival, why in self._frames.add(topic, message, published):
                 if arrival is Arrival.UNUSABLE:
-                    self._unusable[why] = self._unusable.get(why, 0) + 1
+                    self._unusable[topic] = self._unusable.get(topic, (0, ""))[0] + 1, why
                 elif arrival is Arrival.CLOCK_JUMP:
                     self.get_logger().warn(f"{topic}: the clock was set back")
                     self._last_tick, self._newest = 0, stamp
@@ -262,12 +263,14 @@ class ActorNode(Shell):
         self._lateness.add(step.late)
 
     def _on_diagnostics(self) -> None:
+        with self._lock:
+            unusable = dict(self._unusable)
         values = {
             "policy": self._latest[self._backward].checkpoint,
             "steps": self.actor.steps,
             **({} if self.actor.judge is None else {f"filter: {what}": n for what, n in self.actor.rulings.items()}),
             **self._lateness.summary(),
-            **self._unusable,
+            **{f"unusable: {topic}": f"{count}, the newest: {why}" for topic, (count, why) in unusable.items()},
             "realtime": self.realtime,
         }
         problem = next(filter(None, (latest.problem for latest in self._latest.values())), "")

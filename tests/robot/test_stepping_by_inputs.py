@@ -53,3 +53,13 @@ def test_an_input_that_is_quicker_than_the_actor_does_not_make_it_wait_for_ever_
             node._waiting.stepped(at)
             steps.append(tick - BEGIN)
     assert steps == [k * 3 * node._period // 2 for k in range(7)]
+
+
+@pytest.mark.usefixtures("domain")
+def test_messages_that_cannot_be_used_are_counted_however_many_reasons_there_are() -> None:
+    node = Stub()
+    for number in range(3):
+        node.take("joint_states", joint_state(BEGIN, names=(f"joint-{number}",)))
+    ((topic, (count, why)),) = node._unusable.items()
+    assert (topic, count) == ("joint_states", 3)
+    assert "there are: joint-2" in why
