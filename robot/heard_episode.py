@@ -25,6 +25,7 @@ from robot.reports import (
     Outcome,
     Sent,
     decode,
+    finite,
 )
 
 SETTLING = 5.0
@@ -41,7 +42,8 @@ class RobotEpisode:
     success: bool | None
     """None where nobody said."""
     steps: int
-    """That a store has of it: of the actor, answered by the guardian, from the first one with an action on."""
+    """That a store has of it: of the actor, answered by the guardian, from the first one with an action on of which is
+    known what was sent."""
     reward: float
     """Sum of the rewards that somebody told; 0 where nobody did."""
     best_reward: float
@@ -162,10 +164,13 @@ class HeardEpisode:
         succeeded = self._state.success
         if succeeded is None and outcomes:
             succeeded = any(outcome.success for outcome in outcomes)
+        begins = dropwhile(
+            lambda s: wanted[s.tick].action is None or not finite(s.action), sorted(sent, key=lambda s: s.tick)
+        )
         return RobotEpisode(
             name=name,
             success=succeeded,
-            steps=len(list(dropwhile(lambda s: wanted[s.tick].action is None, sorted(sent, key=lambda s: s.tick)))),
+            steps=len(list(begins)),
             reward=sum(rewards),
             best_reward=max(rewards, default=0.0),
             changed=sum(wanted[s.tick].action not in (None, s.action) for s in sent),
