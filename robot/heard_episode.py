@@ -203,7 +203,9 @@ class HeardEpisode:
     def _collect(self, cls: Any, into: list[Any]) -> Callable[[String], None]:
         def take(message: String) -> None:
             report = _heard(cls, message)
-            if report is not None:
+            # Who waits for a person hears of many steps between episodes.
+            between = isinstance(report, ActorStep | Sent) and not report.episode
+            if report is not None and not between:
                 with self._changed:
                     into.append(report)
                     self._changed.notify_all()
