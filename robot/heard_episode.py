@@ -12,6 +12,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from episodes.episode import Source
 from episodes.errors import InputError
 from robot.nodes.shell import REPORTS, STATES
 from robot.reports import (
@@ -49,6 +50,8 @@ class RobotEpisode:
     best_reward: float
     changed: int
     """Steps whose command was not what the actor had proposed."""
+    helped: int
+    """Steps in which a person took over."""
     rulings: dict[str, int]
     """Of the feasibility filter, and how often each was made; empty where there is none."""
     policy: int
@@ -174,6 +177,7 @@ class HeardEpisode:
             reward=sum(rewards),
             best_reward=max(rewards, default=0.0),
             changed=sum(wanted[s.tick].action not in (None, s.action) for s in sent),
+            helped=sum(wanted[s.tick].source == Source.INTERVENTION for s in sent),
             rulings=dict(Counter(wanted[s.tick].ruling for s in sent if wanted[s.tick].ruling)),
             policy=max((step.policy for step in wanted.values()), default=0),
             reason=self._state.reason,

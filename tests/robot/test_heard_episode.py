@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from episodes.episode import Source
 from robot.reports import EPISODE_TOPIC, SENT_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, Sent, encode
 
 pytest_plugins = ("tests.robot.process_fixtures",)
@@ -55,6 +56,18 @@ def test_between_episodes_nothing_is_kept(heard: Heard) -> None:
     assert not heard.episode._steps
     heard.step(20)
     assert heard.told().steps == 1
+
+
+def test_steps_in_which_a_person_took_over_are_counted(heard: Heard) -> None:
+    from robot.evaluation import helped_in
+
+    heard.step(10, source=int(Source.POLICY))
+    before = heard.told()
+    heard.step(20, source=int(Source.INTERVENTION))
+    heard.step(30, source=int(Source.INTERVENTION))
+    told = heard.told()
+    assert (before.helped, told.helped, told.steps) == (0, 2, 3)
+    assert helped_in([before, told, told]) == 2
 
 
 def test_steps_before_anything_is_known_to_have_been_sent_are_none(heard: Heard) -> None:
