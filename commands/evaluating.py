@@ -159,7 +159,7 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
     from finetune.report import row_of
     from finetune.run import Run
     from policies.policy import Policy
-    from robot.evaluation import evaluation_of
+    from robot.evaluation import evaluation_of, helped_in
     from robot.ros import require_ros
 
     for flag, given in (
@@ -186,16 +186,18 @@ def _evaluate_on_robot(options: argparse.Namespace) -> Result:
         progress=bar("episodes", options.episodes),
         say=note,
     )
-    summary = evaluation_of(found, policy).summary()
+    helped = helped_in(found)
+    summary = evaluation_of(found, policy).summary() | {"helped": helped}
     run.save_evaluation(f"ros-{options.episodes}", summary)
     row = row_of(str(options.run), summary)
     changed = sum(episode.changed for episode in found)
     document = {key: value for key, value in summary.items() if key != "per_episode"}
     document |= {"true_success_rate": rate_of(episode.truth for episode in found), "changed_by_guardian": changed}
     document["filter"] = rulings_of(found)
+    hands = f"; a person took over in {helped} episodes, which count as they ended" if helped else ""
     truth = "" if document["true_success_rate"] is None else f" (in truth {document['true_success_rate']:.2f})"
     return document, (
-        f"{row.who} on the robot: {row.episodes} episodes, success {row.success}{truth}, length {row.length}; "
+        f"{row.who} on the robot: {row.episodes} episodes, success {row.success}{truth}, length {row.length}{hands}; "
         f"the guardian changed {changed} of {sum(episode.steps for episode in found)} commands"
         f"{ruled(document['filter'])}"
     )

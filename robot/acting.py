@@ -85,6 +85,8 @@ class Actor:
         stochastic: whether it draws its actions, but for evaluations.
         judge: lets what is feasible of the policy's actions pass; all of them where None. A person's are guarded, and
             not judged.
+        by_number: draws begin with an episode's number, so that a simulation comes out the same again; else with its
+            stamp, so that an actor that is started again does not explore the same once more.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Actor:
         *,
         stochastic: bool = False,
         judge: Judge | None = None,
+        by_number: bool = True,
     ):
         self.contract = contract
         self.judge = judge
@@ -105,7 +108,7 @@ class Actor:
             self.hands = Hands(contract.intervention, layout.action_names, layout.action_low, layout.action_high)
         self._limits = np.array([[field.low, field.high] for _, field in contract.action_fields]).T
         """Low and high in full precision, shape (2, A)."""
-        self._load, self._stochastic = load, stochastic
+        self._load, self._stochastic, self._by_number = load, stochastic, by_number
         self.policy = load()
         self._episode = EpisodeState("", False, 0)
         self._episodes = 0
@@ -131,12 +134,15 @@ class Actor:
         self.policy = self._load()
 
     def on_episode(self, state: EpisodeState) -> None:
-        """An episode begins or ends."""
+        """An episode begins or ends. One that was over stays over, whoever comes back and says that it is not."""
+        if state.running and not self.running and state.episode == self._episode.episode:
+            return
         if self.begins(state):
             self.policy.deterministic = state.evaluation or not self._stochastic
-            self.policy.reset(self._episodes)
+            seed = self._episodes if self._by_number else state.stamp
+            self.policy.reset(seed)
             if self.judge is not None:
-                self.judge.reset(self._episodes)
+                self.judge.reset(seed)
             self._episodes += 1
             self.steps = 0
             self._interrupted = False
@@ -203,6 +209,31 @@ class Actor:
         for limit in self._limits:
             action = np.where(np.asarray(wanted, np.float32) == limit.astype(np.float32), limit, action)
         return tuple(action.tolist())
+
+
+class Waiting:
+    """For how long an actor that steps by its inputs waits for one that does not come.
+
+    Half a period after something new has come, and half a period after the step was due. The stamps do not tell: an
+    input that is quicker than the actor always has a newer one, and a camera may be behind by more than that.
+    """
+
+    def __init__(self, period: int):
+        self._period = period
+        self.forget()
+
+    def forget(self) -> None:
+        """The clock was set back."""
+        self._made = self._since = 0
+
+    def stepped(self, now: int) -> None:
+        """A step was made [ns]."""
+        self._made, self._since = now, 0
+
+    def over(self, now: int) -> bool:
+        """Whether it has waited long enough, where something new is there [ns]."""
+        self._since = self._since or now
+        return now >= max(self._since + self._period // 2, self._made + 3 * self._period // 2)
 
 
 def check_policy_fits(trained: Contract | None, camera: str | None, contract: RobotContract) -> None:

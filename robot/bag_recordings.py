@@ -2,11 +2,13 @@
 
 - A step is a step of the actor with an action whose `Sent` is in the bag. Its observation is the frame of exactly the
   messages that the actor saw; its action is what the guardian sent. A stop that the feasibility filter wants after the
-  first of them is a step, too: its action is how the guardian held the robot.
+  first of them is a step, too: its action is how the guardian held the robot. Before anything was sent, nobody knows
+  how a gripper is held that is not measured; those are no steps.
 - The observation after the last action is that of the actor's next step, whatever became of that one.
 - An episode ends where its `EpisodeState` says so, or with the outcome that ended the task. Steps after that were made
   before the actor had heard of it, and are no part of it.
-- Where a message that a step saw is not in the bag, the episode ends before that step, truncated.
+- Where a message that a step saw is not in the bag, the episode ends before that step, truncated. Where two steps or
+  more have no action, or were never made, it ends before them: what came of the last action was not seen.
 """
 
 from bisect import bisect_right, insort
@@ -45,6 +47,8 @@ WAIT = 1_000_000_000
 """How long after a report what belongs to it may be logged [ns]."""
 MARGIN = 2_000_000_000
 """Stamps that steps may be behind the newest one [ns]."""
+PAUSE = 2.5
+"""Periods that are too long between two steps: one step without an action is passed over, two are not."""
 
 R = TypeVar("R", ActorStep, Sent, EpisodeState, Outcome)
 
@@ -61,6 +65,8 @@ class _Episode:
     """How many steps came before the first one without an action, and what that one saw."""
     lost: str = ""
     """Why no more steps are taken."""
+    resumed: int = 0
+    """Tick of the step before which nothing was done for too long, where that is why [ns]."""
     evaluation: bool = False
     ended: EpisodeState | None = None
     deadline: int = 0
@@ -86,6 +92,8 @@ class Recordings:
         """What was logged when, and is looked at when everything that belongs to it has come."""
         self._sent: dict[tuple[str, int], tuple[Sent, int]] = {}
         """By episode and tick, with the time at which it was published [ns]."""
+        self._unknown: set[tuple[str, int]] = set()
+        """Episode and tick of what was sent and has a number that nobody knows."""
         self._outcomes: list[Outcome] = []
         """By stamp."""
         self._open: _Episode | None = None
@@ -107,6 +115,8 @@ class Recordings:
         elif topic == SENT_TOPIC and (sent := self._decoded(Sent, topic, message)) is not None:
             if sent.episode and finite(sent.action):
                 self._sent[sent.episode, sent.tick] = sent, message.published
+            elif sent.episode:
+                self._unknown.add((sent.episode, sent.tick))
         elif topic == OUTCOME_TOPIC and (outcome := self._decoded(Outcome, topic, message)) is not None:
             insort(self._outcomes, outcome, key=lambda each: each.stamp)
         yield from self._work_off(message.logged - WAIT)
@@ -178,6 +188,10 @@ class Recordings:
             episode.lost = "the clock was set back"
         elif acted and frame.missing:
             episode.lost = f"a message that step {len(episode.steps)} saw is not in it ({', '.join(frame.missing)})"
+        elif acted and episode.steps and step.tick - episode.steps[-1][0].tick > PAUSE * self._robot.period:
+            pause = (step.tick - episode.steps[-1][0].tick) / 1e9
+            episode.lost = f"nothing was done for {pause:.1f} s after step {len(episode.steps) - 1}"
+            episode.resumed = step.tick
         elif acted:
             episode.steps.append((step, frame))
         elif not frame.missing:
@@ -210,6 +224,7 @@ class Recordings:
         except EpisodeError as error:
             yield episode.name, error
         self._sent = {key: sent for key, sent in self._sent.items() if key[0] != episode.name}
+        self._unknown = {key for key in self._unknown if key[0] != episode.name}
         if episode.steps:
             last = episode.steps[-1][0].tick
             self._outcomes = [outcome for outcome in self._outcomes if outcome.stamp > last]
@@ -218,10 +233,12 @@ class Recordings:
         if not episode.steps:
             raise EpisodeError(episode.lost or "the actor wanted nothing in it")
         end = self._end(episode)
+        self._leave_out_unknown(episode)
         steps = [step for step, _ in episode.steps]
         count = next((i for i, step in enumerate(steps) if step.tick >= end or self._key(step) not in self._sent), None)
         count = len(steps) if count is None else count
-        lost = episode.lost
+        # What came after the end is nothing that was lost.
+        lost = episode.lost if episode.resumed < end else ""
         if any(step.tick < end and self._key(step) in self._sent for step in steps[count:]):
             lost = f"what the guardian sent at step {count} is not in it"
         if lost:
@@ -231,6 +248,14 @@ class Recordings:
         if lost:
             self._inputs.seen.notes.append(f"episode {episode.name} has {count} steps: {lost}")
         return self._built(episode, count, whole=not lost)
+
+    def _leave_out_unknown(self, episode: _Episode) -> None:
+        """Begin with the first step of which is known what was sent."""
+        count = next((i for i, (s, _) in enumerate(episode.steps) if self._key(s) not in self._unknown), None)
+        count = len(episode.steps) if count is None else count
+        del episode.steps[:count]
+        if episode.after is not None:
+            episode.after = (episode.after[0] - count, episode.after[1]) if episode.after[0] > count else None
 
     def _end(self, episode: _Episode) -> int:
         """From this stamp on no step belongs to an episode [ns]."""

@@ -38,3 +38,8 @@ def evaluation_of(found: Sequence[RobotEpisode], policy: Policy) -> Evaluation:
         np.array([episode.best_reward for episode in found]),
         np.array([float(episode.steps) for episode in found]),
     )
+
+
+def helped_in(found: Sequence[RobotEpisode]) -> int:
+    """How many episodes a person took over in: how they ended is not the policy's doing alone."""
+    return sum(episode.helped > 0 for episode in found)

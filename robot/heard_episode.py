@@ -12,6 +12,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from episodes.episode import Source
 from episodes.errors import InputError
 from robot.nodes.shell import REPORTS, STATES
 from robot.reports import (
@@ -25,6 +26,7 @@ from robot.reports import (
     Outcome,
     Sent,
     decode,
+    finite,
 )
 
 SETTLING = 5.0
@@ -41,12 +43,15 @@ class RobotEpisode:
     success: bool | None
     """None where nobody said."""
     steps: int
-    """That a store has of it: of the actor, answered by the guardian, from the first one with an action on."""
+    """That a store has of it: of the actor, answered by the guardian, from the first one with an action on of which is
+    known what was sent."""
     reward: float
     """Sum of the rewards that somebody told; 0 where nobody did."""
     best_reward: float
     changed: int
     """Steps whose command was not what the actor had proposed."""
+    helped: int
+    """Steps in which a person took over."""
     rulings: dict[str, int]
     """Of the feasibility filter, and how often each was made; empty where there is none."""
     policy: int
@@ -162,13 +167,17 @@ class HeardEpisode:
         succeeded = self._state.success
         if succeeded is None and outcomes:
             succeeded = any(outcome.success for outcome in outcomes)
+        begins = dropwhile(
+            lambda s: wanted[s.tick].action is None or not finite(s.action), sorted(sent, key=lambda s: s.tick)
+        )
         return RobotEpisode(
             name=name,
             success=succeeded,
-            steps=len(list(dropwhile(lambda s: wanted[s.tick].action is None, sorted(sent, key=lambda s: s.tick)))),
+            steps=len(list(begins)),
             reward=sum(rewards),
             best_reward=max(rewards, default=0.0),
             changed=sum(wanted[s.tick].action not in (None, s.action) for s in sent),
+            helped=sum(wanted[s.tick].source == Source.INTERVENTION for s in sent),
             rulings=dict(Counter(wanted[s.tick].ruling for s in sent if wanted[s.tick].ruling)),
             policy=max((step.policy for step in wanted.values()), default=0),
             reason=self._state.reason,
@@ -198,7 +207,9 @@ class HeardEpisode:
     def _collect(self, cls: Any, into: list[Any]) -> Callable[[String], None]:
         def take(message: String) -> None:
             report = _heard(cls, message)
-            if report is not None:
+            # Who waits for a person hears of many steps between episodes.
+            between = isinstance(report, ActorStep | Sent) and not report.episode
+            if report is not None and not between:
                 with self._changed:
                     into.append(report)
                     self._changed.notify_all()

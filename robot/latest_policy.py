@@ -25,9 +25,12 @@ class LatestPolicy:
         """
         self._run, self._new = Path(run), Path(new) if new else None
         self._contract, self._deterministic = contract, deterministic
+        self._moved = False
+        """Whether the new run has been used: back to what it began with is no way on."""
         newest = self._newest()
         self._version = _version(newest)
         self.checkpoint, self.policy = self._load(newest)
+        self._moved = self._of_new(newest)
         self.problem = ""
         """Why the newest one is not used; empty where it is."""
 
@@ -46,12 +49,17 @@ class LatestPolicy:
         if (policy.camera is None) != (self.policy.camera is None):
             raise InputError(f"{newest}: sees through {policy.camera or 'no camera'}; start the actor again for that")
         self._version, self.checkpoint, self.policy = version, checkpoint, policy
+        self._moved = self._moved or self._of_new(newest)
         return True
 
     def _newest(self) -> Path:
-        if self._new is not None and (new := Run(self._new)).has_checkpoint():
-            return new.last
+        # A folder that is away for a moment looks like a run without a policy.
+        if self._new is not None and (self._moved or Run(self._new).has_checkpoint()):
+            return Run(self._new).last
         return Run.open(self._run).last
+
+    def _of_new(self, checkpoint: Path) -> bool:
+        return self._new is not None and checkpoint.is_relative_to(self._new)
 
     def _load(self, checkpoint: Path) -> tuple[Path, Policy]:
         policy = Policy.load(checkpoint, deterministic=self._deterministic)

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from std_msgs.msg import String
@@ -44,7 +44,6 @@ class Session:
         self._say = say
 
     def __enter__(self) -> "Session":
-        self._signals = _interrupted_by(signal.SIGTERM, signal.SIGHUP)
         self._node = self._beside.__enter__().node
         self._stopped = ""
         self._enabled = False
@@ -53,14 +52,20 @@ class Session:
         self._heard = HeardEpisode(self._node)
         self._node.create_subscription(String, "guardian/reason", self._on_reason, LATCHED)
         self._node.create_subscription(String, "recorder/asks", self._on_asks, LATCHED)
+        # Taken for Ctrl-C, so that what was begun is ended.
+        self._signals = _handled(_interrupt, signal.SIGTERM, signal.SIGHUP)
+        self._signals.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, before in self._signals.items():
-            signal.signal(number, before)
-        with contextlib.suppress(InputError):
-            self.disable()
-        self._beside.__exit__()
+        try:
+            with _undisturbed():
+                self.disable()
+        except InputError as error:
+            self._say(f"the guardian was not disabled: {error}")
+        finally:
+            self._signals.__exit__(None, None, None)
+            self._beside.__exit__()
 
     def reset(self) -> None:
         """Bring the robot to where an episode can begin; takes as long as a person needs."""
@@ -146,7 +151,7 @@ class Session:
 
     def _abandon(self) -> None:
         """Nobody watches the episode any more: end it, if there is somebody to do it."""
-        with contextlib.suppress(InputError):
+        with _undisturbed(), contextlib.suppress(InputError):
             self.call("recorder/stop", wait=1.0, timeout=SETTLING)
 
     def _insist(self, call: Callable[[], str], longest: float = SETTLING) -> str:
@@ -172,15 +177,27 @@ class Session:
             self._say(f"please: {message.data}; then: firsthand call recorder/ready")
 
 
-def _interrupted_by(*numbers: signal.Signals) -> dict[signal.Signals, Any]:
-    """Take these signals for Ctrl-C, so that what was begun is ended; what became of each before."""
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {number: signal.signal(number, interrupt) for number in numbers}
+@contextlib.contextmanager
+def _handled(how: Any, *numbers: signal.Signals) -> Iterator[None]:
+    """Have signals handled in another way meanwhile, where that can be said; but for what is ignored, as by nohup."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        heeded = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        before = {number: signal.signal(number, how) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _undisturbed() -> contextlib.AbstractContextManager[None]:
+    """For what ends something on the robot: who is impatient must not leave it under way."""
+    return _handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_episodes(

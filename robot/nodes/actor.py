@@ -8,7 +8,7 @@ from typing import Any
 from std_msgs.msg import String
 
 from episodes.errors import InputError
-from robot.acting import Actor
+from robot.acting import Actor, Waiting
 from robot.frames import Arrival, Frame, Frames
 from robot.messages import header_stamp
 from robot.nodes.shell import EVERYTHING, LATCHED, REPORTS, SENSORS, Shell
@@ -63,7 +63,8 @@ class ActorNode(Shell):
         self._owner_heard = 0.0
         # Who waits for every message also waits longer for whoever is slow.
         self._owner_silence = 10 * OWNER_SILENCE if self.reliable else OWNER_SILENCE
-        self._unusable: dict[str, int] = {}
+        self._unusable: dict[str, tuple[int, str]] = {}
+        """How many messages of a topic could not be used, and why the newest one could not."""
         self._lateness = Lateness()
         # Of each direction; imported late, since it is heavy.
         from robot.latest_policy import LatestPolicy, judge_of
@@ -79,7 +80,11 @@ class ActorNode(Shell):
         """Whether the newest episode is of the task that undoes the other."""
         judge = judge_of(Path(self.filter_path), contract) if self.filter_path else None
         self.actor = Actor(
-            contract, lambda: self._latest[self._backward].policy, stochastic=self.stochastic, judge=judge
+            contract,
+            lambda: self._latest[self._backward].policy,
+            stochastic=self.stochastic,
+            judge=judge,
+            by_number=self.reliable,
         )
         sees = any(latest.policy.camera is not None for latest in self._latest.values())
         self._frames = Frames(contract, cameras=bool(contract.cameras) and sees)
@@ -104,6 +109,7 @@ class ActorNode(Shell):
             self.create_subscription(kind, contract.intervention.topic, self._on_hands, SENSORS)
         self.create_subscription(String, EPISODE_TOPIC, self._on_episode, LATCHED)
         self._period = contract.period
+        self._waiting = Waiting(contract.period)
         self.every(1.0, self._on_diagnostics)
 
     def activate(self) -> None:
@@ -160,10 +166,11 @@ class ActorNode(Shell):
         with self._lock:
             for arrival, why in self._frames.add(topic, message, published):
                 if arrival is Arrival.UNUSABLE:
-                    self._unusable[why] = self._unusable.get(why, 0) + 1
+                    self._unusable[topic] = self._unusable.get(topic, (0, ""))[0] + 1, why
                 elif arrival is Arrival.CLOCK_JUMP:
                     self.get_logger().warn(f"{topic}: the clock was set back")
                     self._last_tick, self._newest = 0, stamp
+                    self._waiting.forget()
                 else:
                     self._newest = max(self._newest, stamp)
             self._lock.notify()
@@ -229,6 +236,7 @@ class ActorNode(Shell):
             self.actor.abandon()
         step = self.actor.step(frame, now)
         self._last_tick, self._wanted_nothing = frame.tick, not step.acts
+        self._waiting.stepped(now)
         self._stepped = time.monotonic()
         return step
 
@@ -242,8 +250,8 @@ class ActorNode(Shell):
             # between episodes somebody who has only just come waits for a step, too.
             due = self.actor.running or time.monotonic() - self._stepped >= IDLE
             return complete if complete == self._last_tick and self._wanted_nothing and due else 0
-        overdue = newest >= self._last_tick + self._period // 2 and self.now() >= newest + self._period // 2
-        return newest if self._last_tick and overdue else 0
+        partly = self._last_tick and newest >= self._last_tick + self._period // 2
+        return newest if partly and self._waiting.over(self.now()) else 0
 
     def _patience(self) -> float:
         """How long to wait for a message [s]."""
@@ -255,12 +263,14 @@ class ActorNode(Shell):
         self._lateness.add(step.late)
 
     def _on_diagnostics(self) -> None:
+        with self._lock:
+            unusable = dict(self._unusable)
         values = {
             "policy": self._latest[self._backward].checkpoint,
             "steps": self.actor.steps,
             **({} if self.actor.judge is None else {f"filter: {what}": n for what, n in self.actor.rulings.items()}),
             **self._lateness.summary(),
-            **self._unusable,
+            **{f"unusable: {topic}": f"{count}, the newest: {why}" for topic, (count, why) in unusable.items()},
             "realtime": self.realtime,
         }
         problem = next(filter(None, (latest.problem for latest in self._latest.values())), "")

@@ -11,7 +11,7 @@ import torch
 from std_msgs.msg import String
 
 from episodes.errors import InputError, unknown
-from robot.contract import CameraTopic
+from robot.contract import CameraTopic, RobotContract
 from robot.frames import Arrival, Frames
 from robot.nodes.shell import EVERYTHING, REPORTS, SENSORS, STATES, Shell
 from robot.reports import EPISODE_TOPIC, OUTCOME_TOPIC, STEP_TOPIC, ActorStep, EpisodeState, encode
@@ -20,6 +20,8 @@ from robot.ros import message_class
 
 MOST_WAITING = 20
 """Steps that may wait to be looked at before the oldest are given up: in real time what is late is of no use."""
+DELAY = 2.0
+"""For how long pictures may come before the steps that saw them [s]."""
 REMEMBERED = 10
 """Episodes whose direction is kept."""
 
@@ -63,7 +65,7 @@ class RewarderNode(Shell):
         """Of the newest episodes."""
         self._heard_until = 0
         """Stamp of the newest thing that was heard of any [ns]."""
-        self._frames = Frames(replace(contract, observations=(), cameras=cameras), kept=None)
+        self._frames = _frames(replace(contract, observations=(), cameras=cameras), reliable=self.reliable)
         self._patience = contract.period / 1e9
         self._steps: deque[tuple[ActorStep, float]] = deque()
         self._unseen = self._given_up = 0
@@ -185,6 +187,12 @@ class RewarderNode(Shell):
             self.publish_diagnostics("error", f"{what}; look at the cameras, or label again", values)
         else:
             self.publish_diagnostics("ok", "watching", values)
+
+
+def _frames(contract: RobotContract, *, reliable: bool) -> Frames:
+    """Of the cameras. Where one of several is dead, only what a waiting step can have seen of the others is kept."""
+    kept = None if reliable else (MOST_WAITING + 2) * contract.period / 1e9 + DELAY
+    return Frames(contract, kept=kept)
 
 
 def _labeller_of(run: str) -> Path:

@@ -7,11 +7,12 @@ import pytest
 
 from episodes.episode import Source
 from episodes.errors import InputError
-from robot.acting import Actor
+from robot.acting import Actor, Waiting
 from robot.frames import Frame
 from robot.reports import ActorStep, EpisodeState, decode, encode
+from robot.step_order import StepOrder
 from tests.robot.acting import NOW, STAMPS, Recorder, frame, running
-from tests.robot.contracts import contract
+from tests.robot.contracts import SECOND, contract
 
 
 def test_between_episodes_nothing_is_wanted() -> None:
@@ -114,12 +115,39 @@ def test_every_episode_begins_with_a_seed_of_its_own() -> None:
     assert policy.seeds == [0, 1, 2]
 
 
+def test_an_actor_that_is_started_again_draws_otherwise() -> None:
+    policy = Recorder()
+    for stamp in (7, 8):
+        actor = Actor(contract(), lambda: policy, by_number=False)
+        actor.on_episode(EpisodeState(f"e{stamp}", True, stamp))
+    assert policy.seeds == [7, 8]
+
+
 def test_when_nobody_says_any_more_that_an_episode_goes_on_nothing_is_wanted() -> None:
     one = running()
     assert one.step(frame(NOW), NOW).action is not None
     one.abandon()
     step = one.step(frame(NOW + 1), NOW + 1)
     assert (step.action, step.episode, one.running) == (None, "", False)
+
+
+def test_an_episode_that_was_over_stays_over() -> None:
+    """The guardian would take an actor that goes on with it for another one."""
+    one = running()
+    order = StepOrder(["to_shoulder", "to_elbow", "push"], one.contract.period, SECOND)
+    period, again = one.contract.period, EpisodeState("e1", True, 0)
+    ticks = [NOW + k * period for k in range(4)]
+    faults = [order.fault(one.step(frame(ticks[0]), ticks[0]), ticks[0])]
+    one.abandon()
+    for tick in ticks[1:3]:
+        faults.append(order.fault(one.step(frame(tick), tick), tick))
+        one.on_episode(again)
+        assert not one.running
+    one.on_episode(EpisodeState("e1", False, NOW))
+    one.on_episode(EpisodeState("e2", True, NOW))
+    step = one.step(frame(ticks[3]), ticks[3])
+    assert (step.episode, step.action is not None) == ("e2", True)
+    assert [*faults, order.fault(step, ticks[3])] == [""] * 4
 
 
 def test_a_policy_is_changed_between_episodes_only() -> None:
@@ -166,3 +194,18 @@ def test_a_policy_that_cannot_be_loaded_leaves_the_last_one() -> None:
         actor.prepare()
     actor.on_episode(EpisodeState("e1", True, 0))
     assert actor.step(frame(), NOW).policy == 1001
+
+
+@pytest.mark.parametrize(("came", "over"), [([60, 70, 80, 148], 150), ([100], 150), ([160], 210), ([5000], 5050)])
+def test_an_input_that_does_not_come_is_waited_for_half_a_period(came: list[int], over: int) -> None:
+    """However often another one comes, and not because that one comes late; a period is of 100."""
+    waiting = Waiting(100)
+    waiting.stepped(NOW)
+    assert not any(waiting.over(NOW + at) for at in came)
+    assert not waiting.over(NOW + over - 1)
+    assert waiting.over(NOW + over)
+    waiting.stepped(NOW + over)
+    assert not waiting.over(NOW + over + 149)
+    waiting.forget()
+    assert not waiting.over(10)
+    assert waiting.over(150)

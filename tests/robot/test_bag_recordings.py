@@ -210,6 +210,53 @@ def test_a_step_in_which_the_actor_held_still_is_no_step(tmp_path: Path) -> None
     assert episode.has_final_observation
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_where_nothing_was_done_for_long_the_episode_ends(tmp_path: Path, told: bool) -> None:
+    """A camera dropped out, or the actor hung: what was seen afterwards is not what one action led to."""
+
+    def hold(step: ActorStep) -> ActorStep | None:
+        pause = nanoseconds(1.4) <= step.tick < nanoseconds(1.8)
+        return (replace(step, action=None) if told else None) if pause or step.tick >= nanoseconds(1.9) else step
+
+    source = source_of(changed(recording(), ActorStep, hold), tmp_path)
+    ((_, episode),) = source.episodes()
+    assert isinstance(episode, Episode)
+    assert episode.action[:, 0].tolist() == [0, 1, 2, 3]
+    assert episode.truncated and not episode.terminated
+    assert episode.success is not None and not episode.success.any()
+    assert episode.state[:, 0] == pytest.approx([seen_at(k) for k in range(5 if told else 4)])
+    assert source.seen.notes == ["episode one has 4 steps: nothing was done for 0.5 s after step 3"]
+
+
+def test_a_pause_after_the_end_takes_nothing_from_an_episode(tmp_path: Path) -> None:
+    def go_on(step: ActorStep) -> ActorStep:
+        # The actor has not heard yet that the episode is over.
+        return replace(step, episode="one", action=(5.0, 5.0)) if step.tick >= nanoseconds(2.3) else step
+
+    source = source_of(changed(recording(after=4), ActorStep, go_on), tmp_path)
+    ((_, episode),) = source.episodes()
+    assert isinstance(episode, Episode) and not source.seen.notes
+    assert episode.steps == 10 and episode.terminated and episode.has_final_observation
+
+
+@pytest.mark.parametrize("unknown", [1, 4, 10])
+def test_before_anything_was_sent_to_a_gripper_that_is_not_measured_there_are_no_steps(
+    tmp_path: Path, unknown: int
+) -> None:
+    def hold(sent: Sent) -> Sent:
+        return replace(sent, action=(0.0, float("nan"))) if sent.tick < nanoseconds(1.0 + unknown / 10) else sent
+
+    source = source_of(changed(recording(), Sent, hold), tmp_path)
+    ((_, episode),) = source.episodes()
+    if unknown == 10:
+        assert isinstance(episode, EpisodeError) and str(episode) == "nothing was sent in it"
+        return
+    assert isinstance(episode, Episode)
+    assert episode.action[:, 0].tolist() == list(range(unknown, 10))
+    assert episode.state[:, 0] == pytest.approx([seen_at(k) for k in range(unknown, 11)])
+    assert episode.terminated and not source.seen.notes
+
+
 def test_the_robot_may_have_held_still_when_the_episode_ended(tmp_path: Path) -> None:
     def hold(step: ActorStep) -> ActorStep:
         return replace(step, action=None) if step.tick >= nanoseconds(1.7) else step

@@ -1,5 +1,7 @@
 """A person's part, by program, against a recorder that a test plays."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +31,8 @@ class Recorder:
         self.begun, self.stopped = threading.Event(), threading.Event()
         self._probe, self.resets = probe, 0
         probe.node.create_service(trigger, "recorder/start", self._start)
-        probe.node.create_service(trigger, "recorder/stop", self._stop)
+        self.stopping = self._stop
+        probe.node.create_service(trigger, "recorder/stop", lambda *asked: self.stopping(*asked))
         # As of a recorder that was started again: one request does not wait for another.
         group = ReentrantCallbackGroup()
         probe.node.create_service(trigger, "recorder/reset", self._reset, callback_group=group)
@@ -173,3 +176,81 @@ def test_who_interrupts_leaves_nothing_under_way(
         else:
             session.episode(60.0)
     assert recorder.stopped.wait(10.0)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def test_who_interrupts_once_more_leaves_nothing_under_way(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Impatient people press Ctrl-C again, and close the terminal."""
+    from robot.heard_episode import HeardEpisode
+    from robot.ros import message_class
+    from robot.session import Session
+
+    asked: list[str] = []
+    stop = recorder._stop
+
+    def disturbed(request: Any, response: Any) -> Any:
+        asked.append("stop" if not hasattr(request, "data") else f"enable {request.data}")
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        time.sleep(0.3)
+        response.success = True
+        return stop(request, response)
+
+    def interrupt(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    recorder.stopping = disturbed
+    recorder._probe.node.create_service(message_class("std_srvs/srv/SetBool"), "guardian/enable", disturbed)
+    monkeypatch.setattr(HeardEpisode, "ends", interrupt)
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), Session() as session:
+        session._enabled = True
+        session.episode(60.0)
+    assert asked == ["stop", "enable False"]
+    assert not session._enabled
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_that_the_guardian_could_not_be_disabled_is_said(recorder: Recorder) -> None:
+    from robot.session import Session
+
+    said: list[str] = []
+    with Session(say=said.append) as session:
+        session._enabled = True
+    (what,) = said
+    assert what.startswith("the guardian was not disabled: nobody offers guardian/enable")
+
+
+def test_a_session_heeds_what_ends_it_and_nothing_that_is_ignored(other_domain: int) -> None:
+    """As by nohup, which is to outlive its terminal."""
+    from robot.session import Session
+
+    before, outlived = signal.signal(signal.SIGHUP, signal.SIG_IGN), False
+    try:
+        with pytest.raises(KeyboardInterrupt), Session():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+            outlived = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10.0)
+            pytest.fail("nobody heard")
+        assert outlived
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_session_that_cannot_begin_leaves_signals_alone(other_domain: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robot.session import Session
+    from robot.spinning import SpinningNode
+
+    def fail(_: SpinningNode) -> SpinningNode:
+        raise RuntimeError("no network")
+
+    before = [signal.getsignal(number) for number in SIGNALS]
+    monkeypatch.setattr(SpinningNode, "__enter__", fail)
+    with pytest.raises(RuntimeError, match="no network"), Session():
+        pytest.fail("it began")
+    assert [signal.getsignal(number) for number in SIGNALS] == before
