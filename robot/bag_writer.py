@@ -57,6 +57,10 @@ def _names_in(field: Any) -> Iterator[str]:
         yield from _names_in(what[0])
 
 
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems say that have none: a stick's, a network's."""
+
+
 class BagWriter:
     """One MCAP file, in the making under another name; it gets its own when it is complete and on the disk.
 
@@ -94,8 +98,16 @@ class BagWriter:
 
     def sync(self) -> None:
         """Bring to the disk what was written so far."""
+        self.flush()
+        self.wait_for_disk()
+
+    def flush(self) -> None:
+        """Give the system what was written so far."""
         self._writer.flush()
         self._file.flush()
+
+    def wait_for_disk(self) -> None:
+        """Until it has what the system was given; messages may be written meanwhile, by another thread."""
         self._fsync(self._file.fileno())
         if not self._named:
             self._sync_folder()
@@ -110,8 +122,10 @@ class BagWriter:
         try:
             os.link(self._unfinished, self.path)  # which, unlike a renaming, never replaces anything
             self._unfinished.unlink()
-        except PermissionError:
-            # A stick's file system has no links; that nothing of that name is there was looked at in the beginning.
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            # That nothing of that name is there was looked at in the beginning.
             self._unfinished.rename(self.path)
         self._sync_folder()
 

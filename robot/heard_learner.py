@@ -58,6 +58,8 @@ class HeardLearner:
         """
         missing = f"{recording} was not learned from"
         if not self._wait(lambda: recording in self._learned and self._acts, LEARNING, missing):
+            if recording in self._learned:
+                raise InputError(f"the actor has not taken what came of episode {recording} within {LEARNING:g} s")
             raise InputError(f"episode {missing} within {LEARNING:g} s; look at the {self._who}")
 
     def _wait(self, condition: Callable[[], bool], timeout: float, missing: str) -> bool:

@@ -24,7 +24,7 @@ from robot.frames import Frame, Frames
 from robot.into_store import IntoStore
 from robot.nodes.resetting import GIVEN_UP, Resetting
 from robot.nodes.shell import EVERYTHING, LATCHED, STATES, Shell
-from robot.recording import EpisodeKeeper, check_seen, out_of_reach, recorded_topics
+from robot.recording import AFTER, EpisodeKeeper, check_seen, out_of_reach, recorded_topics
 from robot.reports import (
     EPISODE_TOPIC,
     OUTCOME_TOPIC,
@@ -47,8 +47,8 @@ SYNC = 1.0
 """Between two times that the disk is asked for [s]: what a power cut may cost."""
 BEFORE_COUNT = 3
 """Of each input, what is kept from before an episode's start at least: in lock-step time stands still meanwhile."""
-IMPORT = 8.0
-"""How long an import that is under way is waited for at the end [s]."""
+IMPORT = 6.0
+"""How long imports that are under way are waited for at the end [s]: with the last answers less than `up` waits."""
 STRING = "std_msgs/msg/String"
 DIAGNOSTICS = "/diagnostics"
 
@@ -115,8 +115,13 @@ class RecorderNode(Shell):
         self.every(REPEAT, self._say_again)
 
     def activate(self) -> None:
-        for folder, _ in self.places.values():
-            self._claims.append(_claimed(folder))
+        try:
+            for folder, _ in self.places.values():
+                self._claims.append(_claimed(folder))
+        except InputError:
+            # The first one, too: else the next try would find it taken, by this node.
+            self._give_back()
+            raise
         self._working = True
         self._publish(self.keeper.state)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -129,16 +134,23 @@ class RecorderNode(Shell):
 
     def deactivate(self) -> None:
         with self._lock:
-            self._working = False
             if self.keeper.state.running:
                 self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason="the recorder was stopped"))
+            self._working = False
+        self._resetting.cancel("the recorder was stopped")
+        # What belongs to the last action is still heard meanwhile. Not where a lifecycle manager asks, since the thread
+        # that answers is the one that hears: then the second passes in vain.
+        self._thread.join(timeout=AFTER / 1e9 + 2.0)
+        with self._lock:
             if self.keeper.recording:
                 self._close()
-        self._resetting.cancel("the recorder was stopped")
-        self._thread.join(timeout=2.0)
+        deadline = time.monotonic() + IMPORT
         for imports in self._imports.values():
-            imports.stop(IMPORT)
+            imports.stop(max(deadline - time.monotonic(), 0.0))
         self._imports.clear()
+        self._give_back()
+
+    def _give_back(self) -> None:
         while self._claims:
             self._claims.pop().close()
 
@@ -184,6 +196,9 @@ class RecorderNode(Shell):
 
     def _remember(self, topic: str, data: bytes, logged: int, published: int) -> None:
         recent = self._recent[topic]
+        if recent and logged < recent[-1][1]:
+            # The clock was set back: none of these would be old enough to be forgotten for as long as that.
+            recent.clear()
         recent.append((data, logged, published))
         while len(recent) > BEFORE_COUNT and recent[0][1] < logged - self._before[topic]:
             recent.popleft()
@@ -345,25 +360,38 @@ class RecorderNode(Shell):
         """Bring to the disk, and finish episodes."""
         synced = time.monotonic()
         try:
-            while self._working:
+            while self._working or self.keeper.recording:
                 time.sleep(0.02)
+                written = None
                 with self._lock:
                     steady = time.monotonic_ns()
                     self._publish(self.keeper.on_time(self.now(), steady))
                     if self.keeper.finished(self._last_step, steady, told=self._end_heard) is not None:
                         self._close()
                     elif self._writer is not None and time.monotonic() - synced >= SYNC:
-                        synced = time.monotonic()
-                        self._sync()
+                        synced, written = time.monotonic(), self._writer
+                        self._flush(written)
+                if written is not None:
+                    self._wait_for_disk(written)
         except Exception as error:
             self.fail(error)
 
-    def _sync(self) -> None:
-        assert self._writer is not None
+    def _flush(self, writer: BagWriter) -> None:
         try:
-            self._writer.sync()
+            writer.flush()
         except OSError as error:
             self._lost(error)
+
+    def _wait_for_disk(self, writer: BagWriter) -> None:
+        """Without the lock: a disk that takes seconds must not keep anybody from hearing that an episode goes on."""
+        # Python's own word for a file that was closed meanwhile, since nothing could be written.
+        with contextlib.suppress(ValueError):
+            try:
+                writer.wait_for_disk()
+            except OSError as error:
+                with self._lock:
+                    if self._writer is writer:
+                        self._lost(error)
 
     def _close(self) -> None:
         """Finish the file; from here on the episode is acknowledged."""

@@ -83,6 +83,36 @@ def test_a_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     assert bag.messages == 2
 
 
+def test_messages_may_come_while_the_disk_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "e.mcap"
+    slow: list[BagWriter] = []
+
+    def fsync(_: int) -> None:
+        for bag in slow:
+            bag.write("/a", b"two", 7, 6)
+
+    bag = writer(path, fsync=fsync)
+    bag.write("/a", b"one", 5, 4)
+    bag.flush()
+    slow.append(bag)
+    bag.wait_for_disk()
+    slow.clear()
+    bag.close()
+    assert {data for _, data, _, _ in whole(path)} == {b"one", b"two"}
+
+
+@pytest.mark.parametrize("said", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_links_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: int) -> None:
+    def link(*_: object) -> None:
+        raise OSError(said, "there are no links here")
+
+    monkeypatch.setattr("os.link", link)
+    bag = writer(tmp_path / "e.mcap")
+    bag.write("/a", b"one", 5, 4)
+    bag.close()
+    assert whole(tmp_path / "e.mcap") == [("/a", b"one", 5, 4)]
+
+
 def test_a_complete_file_says_what_its_messages_are(tmp_path: Path) -> None:
     bag = BagWriter(tmp_path / "e.mcap")
     bag.add_topic("/joints", "sensor_msgs/msg/JointState")

@@ -21,7 +21,8 @@ from finetune.run import Run
 from policies.checkpoint import DESCRIPTION, load_checkpoint, save_checkpoint
 from robot.bag_import import BagSource
 from robot.bag_writer import PART
-from robot.reports import ActorStep, EpisodeState, encode
+from robot.bags import open_bag
+from robot.reports import ActorStep, EpisodeState, decode, encode
 from robot.ros import make_message
 from sim.task import make_task
 from tests.robot.contracts import ROOT, SHIPPED
@@ -387,6 +388,20 @@ def test_of_a_power_cut_between_two_syncs_everything_before_is_left(robot: Robot
     robot.start_recorder()
     # Nobody knows of that episode any more, and nobody acts in it.
     robot.probe.wait("the actor is told", lambda: robot.states and robot.states[-1].episode == "")
+    robot.at_rest()
+    robot.moving()
+
+
+def test_the_recording_of_a_recorder_that_is_told_to_end_knows_how_it_ended(robot: Robot) -> None:
+    name = robot.moving(steps=8)
+    robot.nodes.stop("recorder")
+    with open_bag(robot.bags / f"{name}.mcap") as bag:
+        states = [decode(EpisodeState, each.message.data) for each in bag.messages(["/episode"])]
+    assert [state.reason for state in states if state.episode == name and not state.running] == [
+        "the recorder was stopped"
+    ]
+    robot.start_recorder()
+    robot.probe.wait("it is there again", lambda: robot.states[-1].episode == "")
     robot.at_rest()
     robot.moving()
 

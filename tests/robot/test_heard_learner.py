@@ -72,7 +72,7 @@ def test_a_recording_is_waited_for_by_its_name(world: World, monkeypatch: pytest
     with pytest.raises(InputError, match="episode day-0005 was not learned from within 0 s; look at the learner"):
         learner.wait_for("day-0005")
     world.say(state(6, 8, recordings=("day-0004", "day-0005")), acting=7)
-    with pytest.raises(InputError, match="not learned from"):
+    with pytest.raises(InputError, match="the actor has not taken what came of episode day-0005 within 0 s"):
         learner.wait_for("day-0005")
     world.say(state(7, 9, recordings=("late-0001",)))
     learner.wait_for("day-0005")
