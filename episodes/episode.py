@@ -110,6 +110,11 @@ class Episode:
         return len(self.action)
 
     @property
+    def helped(self) -> bool:
+        """Whether a person took over in it."""
+        return self.source is not None and bool((self.source == Source.INTERVENTION).any())
+
+    @property
     def has_final_observation(self) -> bool:
         return len(self.state) == self.steps + 1
 

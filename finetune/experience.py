@@ -128,9 +128,11 @@ class Experience:
         """What is wrong with the labels, as far as one can tell; empty where nothing is."""
         if self.left_out:
             return f"{self.left_out} episodes in a row were left out, the last since it {self._doubt}"
-        wrong = sum(not agreed for agreed in self._agreed)
-        if len(self._agreed) >= ENOUGH and wrong > DISAGREEMENT * len(self._agreed):
-            return f"labels and what was said at the time differ on {wrong} of the last {len(self._agreed)} episodes"
+        # Whoever asks may be another thread than the one that learns.
+        agreed = tuple(self._agreed)
+        wrong = agreed.count(False)
+        if len(agreed) >= ENOUGH and wrong > DISAGREEMENT * len(agreed):
+            return f"labels and what was said at the time differ on {wrong} of the last {len(agreed)} episodes"
         return ""
 
     def add(self, episode: Episode, look: Look | None = None) -> dict[str, float]:
@@ -158,7 +160,8 @@ class Experience:
         self._online.add(episode.state, episode.action, labels.reward, labels.terminated, features)
         if self.own is not None:
             self.own.add(self.episodes, episode, labels.reward, labels.terminated, features)
-        if episode.source is not None and (taken := episode.source == Source.INTERVENTION).any():
+        if episode.helped:
+            taken = episode.source == Source.INTERVENTION
             self._interventions.add(
                 episode.state, episode.action, labels.reward, labels.terminated, features, begin_at=taken
             )

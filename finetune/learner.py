@@ -232,7 +232,9 @@ class Learner:
         if policy is not None and "online/success" in outcome:
             # It was acted by the mean, and is no part of how well it goes while learning.
             outcome["evaluation/success"] = outcome.pop("online/success")
-            self.trials.add(policy, bool(outcome["evaluation/success"]))
+            # Where a person has helped, the outcome says nothing of the policy alone.
+            if not episode.helped:
+                self.trials.add(policy, bool(outcome["evaluation/success"]))
         return outcome | logged
 
     def judge(self, trial: Trial) -> dict[str, float]:

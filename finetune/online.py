@@ -147,8 +147,8 @@ class _Session:
     def learn(self, progress: Callable[[Iterable[int]], Iterable[int]]) -> FinetuneResult:
         learner = self.learner
         learner.restore(self.store)
-        first_update, metrics = learner.algorithm.step, {}
-        seconds = 0.0
+        metrics: dict[str, float] = {}
+        seconds, updates = 0.0, 0
         begun = self.run.has_checkpoint()
         with MetricsLog(self.run, resume_at=learner.learned if begun else -1) as log:
             if not begun:
@@ -156,15 +156,16 @@ class _Session:
                 self._save()
             for number in progress(range(learner.learned, self.config.episodes)):
                 outcome = self._act(number)
-                began = time.monotonic()
+                began, before = time.monotonic(), learner.algorithm.step
                 learned = learner.learn()
+                # By episode: a learner that goes back to its best policy counts from there again.
+                updates += learner.algorithm.step - before
                 metrics = learned or metrics
                 seconds += time.monotonic() - began
                 log.write(number + 1, outcome | learned)
                 due = (number + 1) % self.config.checkpoint_every == 0 or number + 1 == self.config.episodes
                 if self._evaluate(log, number + 1) or due:
                     self._save()
-        updates = learner.algorithm.step - first_update
         rate = float(np.mean(learner.successes)) if learner.successes else None
         return FinetuneResult(
             run=str(self.run.path),
@@ -209,8 +210,12 @@ class _Session:
             successes = round(summary["success_rate"] * episodes)
             trial, best = Trial(actor_hash(learner.algorithm), number, successes, episodes), learner.trials.best
             # The same policy does the same again: fixed seeds, and no noise. That says nothing new.
-            known = best is not None and best.policy == trial.policy
-            logged |= logged_of(trial) if known else learner.judge(trial)
+            if best is not None and best.policy == trial.policy:
+                # But what is kept with it does: critics learn while the policy rests.
+                learner.trials.best = replace(best, checkpoint=number)
+                logged |= logged_of(trial)
+            else:
+                logged |= learner.judge(trial)
         log.write(number, logged)
         return True
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from episodes.episode import Source
 from episodes.store import Store
 from finetune.following import Following
 from finetune.learner import Beginning, Learner, LearningConfig
@@ -105,6 +107,17 @@ def test_killed_and_resumed_it_comes_out_the_same(
     same_run(tmp_path / "killed", tmp_path / "whole")
 
 
+def test_it_goes_back_to_what_critics_have_learned_while_the_policy_rested(
+    parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path
+) -> None:
+    told(_0=0.9, _2=0.9, _4=0.9, _6=0.1)
+    rests = {"critics": 2, "actor_warm_up": 36}
+    finetune(parent, tmp_path / "run", online(algorithm="rlpd", updates_per_step=1, learner=rests))
+    assert policy_at(tmp_path / "run", 4) == policy_at(tmp_path / "run", 6)
+    assert evaluations(tmp_path / "run")[6] == (0.1, 4)
+    assert [load_checkpoint(Run.open(tmp_path / "run").checkpoint(n)).algorithm.step for n in (4, 6)] == [32, 32]
+
+
 # Where others act -------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +131,7 @@ def robot(parent: Path, walks: Any, tmp_path: Path) -> Callable[..., None]:
     finetune(parent, tmp_path / "acted", config)
     walk = Store.open(tmp_path / "acted" / "episodes").snapshot()
 
-    def act(one: Following, *, success: bool = False, evaluation: bool = False) -> None:
+    def act(one: Following, *, success: bool = False, evaluation: bool = False, helped: bool = False) -> None:
         episode = walk.episode(0)
         assert episode.success is not None
         assert episode.policy is not None
@@ -130,7 +143,9 @@ def robot(parent: Path, walks: Any, tmp_path: Path) -> Callable[..., None]:
         episode.success[:] = 0
         episode.success[-1] = success
         episode.policy[:] = one.learner.policy
-        store.append([replace(episode, evaluation=evaluation)])
+        by = Source.INTERVENTION if helped else Source.POLICY
+        source = np.full(episode.steps, by, np.uint8)
+        store.append([replace(episode, evaluation=evaluation, source=source)])
 
     return act
 
@@ -169,6 +184,20 @@ def test_trials_come_with_the_episodes(dies: bool, parent: Path, robot: Callable
     assert ["evaluation/success" in line for line in lines] == ["online/success" not in line for line in lines]
     assert [line["step"] for line in lines if "evaluation/success" in line] == [1, 2, 3, 4, 5, 9, 10, 11, 12, 13]
     assert len(one.learner.successes) == 4, "evaluations are told apart"
+
+
+def test_what_a_person_helped_with_is_no_success_of_the_policy(
+    parent: Path, robot: Callable[..., None], tmp_path: Path
+) -> None:
+    one = following(parent, tmp_path / "run", tmp_path / "robot")
+    for number in range(8):
+        robot(one, success=number < 3, evaluation=number < 7, helped=number < 2)
+    while one.step():
+        pass
+    one.close()
+    best = one.learner.trials.best
+    assert best is not None
+    assert (best.successes, best.episodes) == (1, 5)
 
 
 def test_a_policy_stays_as_long_as_episodes_that_try_it_are_still_to_come(

@@ -136,6 +136,8 @@ def test_unless_told_otherwise_it_does_not_forget_what_it_starts_from(
     learner = Beginning.of_parent(parent, config).saved.algorithm.config
     assert (learner.updates_per_actor_update, learner.initial_temperature, learner.actor_warm_up) == told
     assert not learner.entropy_backup
+    assert learner.warm_up_on_returns == bool(told[2])
+    assert learner.actor_learning_rate == (3e-5 if told[2] else None)
 
 
 def test_what_was_logged_of_an_episode_is_of_all_its_updates(parent: Path, walks, tmp_path: Path) -> None:

@@ -221,6 +221,17 @@ def test_cloning_has_no_pole_where_densities_are_one_on_average(preparation, mon
     assert even.grad.abs().max().item() == pytest.approx(info["worth"].abs().item() / 2 / 4, rel=1e-3)
 
 
+def test_critics_learn_returns_while_the_policy_rests_and_back_up_after_that(preparation) -> None:
+    algorithm = learner("rlpd", preparation, critics=2, actor_warm_up=2, warm_up_on_returns=True)
+    algorithm.target = Linear([-3.0, -4.0], [0.0, 0.0])
+    rows = prepared(2, reward=[-1.0, 0.0], return_to_go=[-7.0, 0.0], discount=[0.9, 0.9], mask=[1.0, 0.0])
+    q = torch.tensor([[-5.0, 1.0], [-7.0, 0.0]])
+    for step, target in enumerate(([-7.0, 0.0], [-7.0, 0.0], [-1 - 0.9 * 4, 0.0])):
+        algorithm.step = step
+        expected = (q - torch.tensor(target)).square()
+        torch.testing.assert_close(algorithm.squared_differences(rows, q), expected)
+
+
 # Whole updates ----------------------------------------------------------------------------------------------------
 
 
