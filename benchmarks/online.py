@@ -32,7 +32,7 @@ from episodes.errors import InputError
 from episodes.files import write_whole
 from episodes.store import Store
 from finetune.evaluate import evaluate
-from finetune.intervals import paired_difference
+from finetune.intervals import paired_difference, seeds_interval
 from finetune.online import FIRST_EPISODE_SEED
 from finetune.run import Run
 from policies.policy import Policy
@@ -212,9 +212,13 @@ def table(folder: Path) -> str:
                 [np.array(results[which][seed]["deterministic"]) for seed in both] for which in (name, other)
             )
             mean, low, high = paired_difference(first, second)
+            line = f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+            if len(both) < len(SEEDS):
+                lines.append(f"{line} ({len(both)} of {len(SEEDS)} seeds)")
+                continue
             verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
-            seeds = f"{len(both)} of {len(SEEDS)} seeds"
-            lines.append(f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}] ({seeds}): it {verdict} it")
+            least, most = seeds_interval(first, second)
+            lines.append(f"{line}: it {verdict} it; by the seeds alone [{least:+.3f}, {most:+.3f}]")
     lines += [
         f"- {name}, seed {seed}: {found['acted_steps'] / RATE / found['seconds']:.2f} s of robot time per second, "
         f"{found['learner'].get('updates', '?')} updates since pretraining began, the learner waited "

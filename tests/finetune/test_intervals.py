@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finetune.intervals import mean_interval, paired_difference, rate_interval
+from finetune.intervals import mean_interval, paired_difference, rate_interval, seeds_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 200), (3, 20), (25, 50), (50, 50), (1, 1)])
@@ -80,3 +80,10 @@ def test_unequal_numbers_of_seeds_or_episodes_are_refused():
         paired_difference([np.zeros(3)], [np.zeros(3), np.zeros(3)])
     with pytest.raises(ValueError):
         paired_difference([np.zeros(3)], [np.zeros(4)])
+
+
+def test_seeds_alone_say_as_much_as_students_t_does():
+    """The means .1, .2 and .6 have a standard error of .15275; the quantile of two degrees of freedom is 4.30265."""
+    ours = [np.full(4, 1.1), np.array([0.2, 0.2]), np.array([1.0, 0.2])]
+    theirs = [np.full(4, 1.0), np.zeros(2), np.zeros(2)]
+    assert seeds_interval(ours, theirs) == pytest.approx((0.3 - 0.65724, 0.3 + 0.65724), abs=1e-4)
