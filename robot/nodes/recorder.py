@@ -1,14 +1,11 @@
 """Node `recorder`: episodes as MCAP files, and from there into the store."""
 
-import contextlib
-import fcntl
 import threading
 import time
-from collections import deque
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -19,7 +16,6 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from episodes.errors import InputError
-from robot.bag_writer import BagWriter
 from robot.frames import Frame, Frames
 from robot.into_store import IntoStore
 from robot.nodes.resetting import GIVEN_UP, Resetting
@@ -38,15 +34,12 @@ from robot.reports import (
     encode,
 )
 from robot.ros import message_class
+from robot.taping import Tape
 
-CLAIM = ".recorder"
-"""In the folder of the recordings: locked by the recorder that writes there."""
 REPEAT = 0.25
 """Between two times that an episode is said to be under way [s]."""
 SYNC = 1.0
 """Between two times that the disk is asked for [s]: what a power cut may cost."""
-BEFORE_COUNT = 3
-"""Of each input, what is kept from before an episode's start at least: in lock-step time stands still meanwhile."""
 IMPORT = 6.0
 """How long imports that are under way are waited for at the end [s]: with the last answers less than `up` waits."""
 STRING = "std_msgs/msg/String"
@@ -71,8 +64,6 @@ class RecorderNode(Shell):
         self.place = self.parameter("place", "real", "real or sim")
         self.judged = self.parameter("judged", False, "begin no episode before somebody says how the task goes")
         self._lock = threading.RLock()
-        self._writer: BagWriter | None = None
-        self._claims: list[IO[bytes]] = []
         self._imports: dict[Path, IntoStore] = {}
         """By folder."""
 
@@ -84,13 +75,13 @@ class RecorderNode(Shell):
         self._last_step: ActorStep | None = None
         self._end_heard = False
         self._frames = Frames(contract)
-        # The first frame of an episode may be made of what came before it began.
-        self._recent: dict[str, deque[tuple[bytes, int, int]]] = {topic: deque() for topic in self._frames.topics}
-        ages = {source.topic: source.max_age for source in (*contract.observations, *contract.cameras)}
-        self._before = {topic: round(2e9 * age) + contract.period for topic, age in ages.items()}
         reports = [(topic, STRING) for topic in (STEP_TOPIC, SENT_TOPIC, EPISODE_TOPIC, OUTCOME_TOPIC, TRUTH_TOPIC)]
         self._topics = recorded_topics(contract, [*reports, (DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray")])
         self._names = {topic: self.resolve_topic_name(topic) for topic in self._topics}
+        # The first frame of an episode may be made of what came before it began.
+        ages = {source.topic: source.max_age for source in (*contract.observations, *contract.cameras)}
+        before = {self._names[topic]: round(2e9 * age) + contract.period for topic, age in ages.items()}
+        self._tape = Tape({self._names[topic]: kind for topic, kind in self._topics.items()}, before)
         self._episode = self.create_publisher(String, EPISODE_TOPIC, LATCHED)
         self._recorded = self.create_publisher(String, "recorder/recorded", LATCHED)
         for topic, kind in self._topics.items():
@@ -115,13 +106,7 @@ class RecorderNode(Shell):
         self.every(REPEAT, self._say_again)
 
     def activate(self) -> None:
-        try:
-            for folder, _ in self.places.values():
-                self._claims.append(_claimed(folder))
-        except InputError:
-            # The first one, too: else the next try would find it taken, by this node.
-            self._give_back()
-            raise
+        self._tape.claim(folder for folder, _ in self.places.values())
         self._working = True
         self._publish(self.keeper.state)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -148,11 +133,7 @@ class RecorderNode(Shell):
         for imports in self._imports.values():
             imports.stop(max(deadline - time.monotonic(), 0.0))
         self._imports.clear()
-        self._give_back()
-
-    def _give_back(self) -> None:
-        while self._claims:
-            self._claims.pop().close()
+        self._tape.release()
 
     def _listen(self, topic: str, cls: Any) -> None:
         """Hear everything on a topic, also where its publisher does not promise that all of it comes."""
@@ -172,11 +153,11 @@ class RecorderNode(Shell):
 
     def _take(self, topic: str, cls: Any, data: bytes, published: int) -> None:
         with self._lock:
-            logged = time.time_ns()
-            if self._writer is not None:
-                self._write(topic, data, logged, published)
-            if topic in self._recent:
-                self._remember(topic, data, logged, published)
+            try:
+                self._tape.take(self._names[topic], data, time.time_ns(), published)
+            except OSError as error:
+                self._lost(error)
+            if topic in self._frames.topics:
                 self._frames.add(topic, deserialize_message(data, cls), published)
             elif topic in (STEP_TOPIC, SENT_TOPIC, OUTCOME_TOPIC, EPISODE_TOPIC):
                 self._on_report(topic, deserialize_message(data, cls))
@@ -194,15 +175,6 @@ class RecorderNode(Shell):
         elif topic == EPISODE_TOPIC and (state := self.heard(EpisodeState, message)) is not None:
             self._end_heard |= state == self.keeper.state and not state.running
 
-    def _remember(self, topic: str, data: bytes, logged: int, published: int) -> None:
-        recent = self._recent[topic]
-        if recent and logged < recent[-1][1]:
-            # The clock was set back: none of these would be old enough to be forgotten for as long as that.
-            recent.clear()
-        recent.append((data, logged, published))
-        while len(recent) > BEFORE_COUNT and recent[0][1] < logged - self._before[topic]:
-            recent.popleft()
-
     def _on_guardian(self, message: String) -> None:
         """A stop is the end of an episode: nobody goes on from there before somebody has looked."""
         with self._lock:
@@ -211,21 +183,9 @@ class RecorderNode(Shell):
                 reason = f"the guardian stopped: {self._stopped}"
                 self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason=reason))
 
-    def _write(self, topic: str, data: bytes, logged: int, published: int) -> None:
-        assert self._writer is not None
-        try:
-            self._writer.write(self._names[topic], data, logged, published)
-        except OSError as error:
-            self._lost(error)
-
     def _lost(self, error: OSError) -> None:
         """Nothing more can be written: say so until somebody starts another episode."""
         self._say_problem(f"recording stopped: {error.strerror or error}")
-        if self._writer is not None:
-            # It fails to write what it still holds, and is closed all the same.
-            with contextlib.suppress(OSError):
-                self._writer.abandon()
-            self._writer = None
         if self.keeper.state.running:
             self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason=self._problem))
         self.keeper.recording = False
@@ -267,14 +227,7 @@ class RecorderNode(Shell):
         frame = self._newest()
         state = self.keeper.start(frame, frame.tick, evaluation=evaluation, backward=backward)
         try:
-            self._writer = BagWriter(self.places[backward][0] / f"{state.episode}.mcap")
-            for topic, kind in self._topics.items():
-                self._writer.add_topic(self._names[topic], kind)
-            for topic, messages in self._recent.items():
-                for message in messages:
-                    self._writer.write(self._names[topic], *message)
-            # A disk that is full is noticed now, and not when the robot moves.
-            self._writer.sync()
+            self._tape.begin(self.places[backward][0] / f"{state.episode}.mcap")
         except OSError as error:
             self._lost(error)
             raise InputError(self._problem) from None
@@ -362,55 +315,41 @@ class RecorderNode(Shell):
         try:
             while self._working or self.keeper.recording:
                 time.sleep(0.02)
-                written = None
                 with self._lock:
                     steady = time.monotonic_ns()
                     self._publish(self.keeper.on_time(self.now(), steady))
                     if self.keeper.finished(self._last_step, steady, told=self._end_heard) is not None:
                         self._close()
-                    elif self._writer is not None and time.monotonic() - synced >= SYNC:
-                        synced, written = time.monotonic(), self._writer
-                        self._flush(written)
-                if written is not None:
-                    self._wait_for_disk(written)
+                # Without the lock: nothing may keep anybody from hearing that an episode goes on.
+                if time.monotonic() - synced >= SYNC:
+                    synced = time.monotonic()
+                    self._sync()
         except Exception as error:
             self.fail(error)
 
-    def _flush(self, writer: BagWriter) -> None:
+    def _sync(self) -> None:
         try:
-            writer.flush()
+            self._tape.sync()
         except OSError as error:
-            self._lost(error)
-
-    def _wait_for_disk(self, writer: BagWriter) -> None:
-        """Without the lock: a disk that takes seconds must not keep anybody from hearing that an episode goes on."""
-        # Python's own word for a file that was closed meanwhile, since nothing could be written.
-        with contextlib.suppress(ValueError):
-            try:
-                writer.wait_for_disk()
-            except OSError as error:
-                with self._lock:
-                    if self._writer is writer:
-                        self._lost(error)
+            with self._lock:
+                self._lost(error)
 
     def _close(self) -> None:
         """Finish the file; from here on the episode is acknowledged."""
-        writer = self._writer
         self.keeper.recording = False
-        if writer is None:
-            return
         try:
-            writer.close()
+            path = self._tape.close()
         except OSError as error:
             self._lost(error)
             return
-        self._writer = None
+        if path is None:
+            return
         self._acknowledged += 1
-        self.get_logger().info(f"episode {writer.path}: {writer.messages} messages")
+        self.get_logger().info(f"episode {path}: {self._tape.messages} messages")
         # First noted, then acknowledged: killed in between, it still comes into the store.
-        if writer.path.parent in self._imports:
-            self._imports[writer.path.parent].add(writer.path)
-        self._recorded.publish(self.say(str(writer.path)))
+        if path.parent in self._imports:
+            self._imports[path.parent].add(path)
+        self._recorded.publish(self.say(str(path)))
 
     def _on_second(self) -> None:
         self._resetting.look()
@@ -429,27 +368,6 @@ class RecorderNode(Shell):
         else:
             summary = f"recording {state.episode}" if self.keeper.recording else "waiting"
             self.publish_diagnostics("ok", summary, values)
-
-
-def _claimed(folder: Path) -> IO[bytes]:
-    """The folder of recordings, for one recorder alone for as long as what is returned is open.
-
-    Raises:
-        InputError: where another one has it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        claim = (folder / CLAIM).open("ab")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from None
-    try:
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # A file system without locks has to be believed: there is nobody else.
-        if isinstance(error, BlockingIOError):
-            claim.close()
-            raise InputError(f"{folder}: another recorder writes there; give this one its own: bags:=DIR") from None
-    return claim
 
 
 def make() -> RecorderNode:
