@@ -31,8 +31,6 @@ class Tape:
             before: of which of them a file has what came before its beginning, and for how long that is kept [ns].
             fsync: the system's; tests put another in its place.
         """
-        self.messages = 0
-        """In the file that was closed last."""
         self._topics, self._before, self._fsync = topics, before, fsync
         self._recent: dict[str, deque[tuple[bytes, int, int]]] = {name: deque() for name in before}
         self._lock = threading.Lock()
@@ -114,19 +112,11 @@ class Tape:
                     self._abandon()
                     raise
 
-    def close(self) -> Path | None:
-        """Finish the file: it is complete, and on the disk. None where there is none, since it could not be written."""
+    def end(self) -> BagWriter | None:
+        """Take nothing more. Who gets the file closes it, and waits for the disk alone; None where none is there."""
         with self._lock:
             writer, self._writer = self._writer, None
-        if writer is None:
-            return None
-        try:
-            writer.close()
-        except OSError:
-            writer.abandon()
-            raise
-        self.messages = writer.messages
-        return writer.path
+        return writer
 
     def _abandon(self) -> None:
         assert self._writer is not None

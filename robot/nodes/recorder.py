@@ -16,11 +16,12 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from episodes.errors import InputError
+from robot.bag_writer import BagWriter
 from robot.frames import Frame, Frames
 from robot.into_store import IntoStore
 from robot.nodes.resetting import GIVEN_UP, Resetting
 from robot.nodes.shell import EVERYTHING, LATCHED, STATES, Shell
-from robot.recording import AFTER, EpisodeKeeper, check_seen, out_of_reach, recorded_topics
+from robot.recording import EpisodeKeeper, check_seen, out_of_reach, recorded_topics
 from robot.reports import (
     EPISODE_TOPIC,
     OUTCOME_TOPIC,
@@ -124,11 +125,12 @@ class RecorderNode(Shell):
             self._working = False
         self._resetting.cancel("the recorder was stopped")
         # What belongs to the last action is still heard meanwhile. Not where a lifecycle manager asks, since the thread
-        # that answers is the one that hears: then the second passes in vain.
-        self._thread.join(timeout=AFTER / 1e9 + 2.0)
-        with self._lock:
-            if self.keeper.recording:
-                self._close()
+        # that answers is the one that hears: then the second passes in vain. Longer only the disk may take, and a
+        # recording that is complete is noted before the imports end.
+        self._thread.join()
+        # Only a thread that has failed leaves one.
+        if (file := self._tape.end()) is not None:
+            self._close(file)
         deadline = time.monotonic() + IMPORT
         for imports in self._imports.values():
             imports.stop(max(deadline - time.monotonic(), 0.0))
@@ -318,10 +320,15 @@ class RecorderNode(Shell):
                 with self._lock:
                     steady = time.monotonic_ns()
                     self._publish(self.keeper.on_time(self.now(), steady))
+                    file = None
                     if self.keeper.finished(self._last_step, steady, told=self._end_heard) is not None:
-                        self._close()
-                # Without the lock: nothing may keep anybody from hearing that an episode goes on.
-                if time.monotonic() - synced >= SYNC:
+                        file = self._tape.end()
+                        # Nothing else begins before it is on the disk.
+                        self.keeper.recording = file is not None
+                # Without the lock: a disk that takes seconds must not keep anybody from hearing how things are.
+                if file is not None:
+                    self._close(file)
+                elif time.monotonic() - synced >= SYNC:
                     synced = time.monotonic()
                     self._sync()
         except Exception as error:
@@ -334,22 +341,23 @@ class RecorderNode(Shell):
             with self._lock:
                 self._lost(error)
 
-    def _close(self) -> None:
-        """Finish the file; from here on the episode is acknowledged."""
-        self.keeper.recording = False
+    def _close(self, file: BagWriter) -> None:
+        """Finish what was recorded; from here on the episode is acknowledged."""
         try:
-            path = self._tape.close()
+            file.close()
         except OSError as error:
-            self._lost(error)
+            file.abandon()
+            with self._lock:
+                self._lost(error)
             return
-        if path is None:
-            return
-        self._acknowledged += 1
-        self.get_logger().info(f"episode {path}: {self._tape.messages} messages")
-        # First noted, then acknowledged: killed in between, it still comes into the store.
-        if path.parent in self._imports:
-            self._imports[path.parent].add(path)
-        self._recorded.publish(self.say(str(path)))
+        with self._lock:
+            self.keeper.recording = False
+            self._acknowledged += 1
+            self.get_logger().info(f"episode {file.path}: {file.messages} messages")
+            # First noted, then acknowledged: killed in between, it still comes into the store.
+            if file.path.parent in self._imports:
+                self._imports[file.path.parent].add(file.path)
+            self._recorded.publish(self.say(str(file.path)))
 
     def _on_second(self) -> None:
         self._resetting.look()
