@@ -108,26 +108,35 @@ class RecorderNode(Shell):
 
     def activate(self) -> None:
         self._tape.claim(folder for folder, _ in self.places.values())
-        self._working = True
-        self._publish(self.keeper.state)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
-        for folder, store in self.places.values():
-            if store:
-                imports = IntoStore(folder, store, self.contract_path, self.place, self._say_problem)
-                self._imports[folder] = imports
-                imports.start()
+        self._working = True
+        try:
+            self._publish(self.keeper.state)
+            self._thread.start()
+            for folder, store in self.places.values():
+                if store:
+                    imports = IntoStore(folder, store, self.contract_path, self.place, self._say_problem)
+                    imports.start()
+                    self._imports[folder] = imports
+        except Exception:
+            # Else the next try would find the folders taken, by this node.
+            self._stop_working()
+            raise
 
     def deactivate(self) -> None:
         with self._lock:
             if self.keeper.state.running:
                 self._publish(self.keeper.end(self.now(), time.monotonic_ns(), reason="the recorder was stopped"))
-            self._working = False
         self._resetting.cancel("the recorder was stopped")
-        # What belongs to the last action is still heard meanwhile. Not where a lifecycle manager asks, since the thread
-        # that answers is the one that hears: then the second passes in vain. Longer only the disk may take, and a
-        # recording that is complete is noted before the imports end.
-        self._thread.join()
+        self._stop_working()
+
+    def _stop_working(self) -> None:
+        self._working = False
+        if self._thread.is_alive():
+            # What belongs to the last action is still heard meanwhile. Not where a lifecycle manager asks, since the
+            # thread that answers is the one that hears: then the second passes in vain. Longer only the disk may take,
+            # and a recording that is complete is noted before the imports end.
+            self._thread.join()
         # Only a thread that has failed leaves one.
         if (file := self._tape.end()) is not None:
             self._close(file)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from episodes.errors import InputError
 from robot.bags import open_bag
 from robot.reports import EPISODE_TOPIC, EpisodeState, decode
 from robot.taping import Tape
@@ -204,3 +205,22 @@ def test_a_disk_that_becomes_full_ends_a_recording_and_not_the_next(
     assert recording.probe.call("recorder/stop").success
     (path,) = recording.probe.wait("it is recorded", recording.recorded, 30.0)
     assert Path(path).stem == name
+
+
+def test_an_activation_that_fails_halfway_leaves_nothing_behind(
+    make_recorder: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    def refused(*_: object) -> None:
+        raise InputError("no imports today")
+
+    (tmp_path / "file").touch()
+    node = make_recorder(store=str(tmp_path / "store"), backward_bags=str(tmp_path / "file" / "deep"))
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    (tmp_path / "file").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("robot.nodes.recorder.IntoStore", refused)
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert "recorder" not in [thread.name for thread in threading.enumerate()]
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
