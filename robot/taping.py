@@ -92,6 +92,11 @@ class Tape:
         while len(recent) > BEFORE_COUNT and recent[0][1] < logged - self._before[name]:
             recent.popleft()
 
+    def recent(self, name: str) -> list[tuple[bytes, int, int]]:
+        """What is kept of a topic now, in the order that it came: as it was given to `take`."""
+        with self._lock:
+            return list(self._recent[name])
+
     def sync(self) -> None:
         """Bring to the disk what was taken so far; a disk that takes seconds keeps nobody from taking more."""
         with self._lock:

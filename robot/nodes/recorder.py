@@ -76,6 +76,7 @@ class RecorderNode(Shell):
         self._last_step: ActorStep | None = None
         self._end_heard = False
         self._frames = Frames(contract)
+        self._pictures = {camera.topic: message_class(camera.type) for camera in contract.cameras}
         reports = [(topic, STRING) for topic in (STEP_TOPIC, SENT_TOPIC, EPISODE_TOPIC, OUTCOME_TOPIC, TRUTH_TOPIC)]
         self._topics = recorded_topics(contract, [*reports, (DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray")])
         self._names = {topic: self.resolve_topic_name(topic) for topic in self._topics}
@@ -168,6 +169,8 @@ class RecorderNode(Shell):
                 self._tape.take(self._names[topic], data, time.time_ns(), published)
             except OSError as error:
                 self._lost(error)
+            if topic in self._pictures:
+                return
             if topic in self._frames.topics:
                 self._frames.add(topic, deserialize_message(data, cls), published)
             elif topic in (STEP_TOPIC, SENT_TOPIC, OUTCOME_TOPIC, EPISODE_TOPIC):
@@ -248,6 +251,10 @@ class RecorderNode(Shell):
 
     def _newest(self) -> Frame:
         """What is known now."""
+        # To decode every picture, only to know that there is one, keeps a core busy.
+        for topic, cls in self._pictures.items():
+            for data, _, published in self._tape.recent(self._names[topic]):
+                self._frames.add(topic, deserialize_message(data, cls), published)
         # A simulated clock may arrive after what it stamps.
         return self._frames.frame(max(self.now(), self._frames.common_stamp()))
 

@@ -8,10 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from episodes.errors import InputError
 from robot.bags import open_bag
+from robot.pictures import picture_from
 from robot.reports import EPISODE_TOPIC, EpisodeState, decode
 from robot.taping import Tape
 from tests.robot.contracts import mapping
@@ -82,7 +85,7 @@ class Recording:
 def make_recorder(
     tmp_path: Path, disk: Disk, ros_message: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Any]]:
-    """Makes a node that is configured, with parameters."""
+    """Makes a node that is configured, with a contract that has changes, and parameters."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
@@ -94,9 +97,9 @@ def make_recorder(
     monkeypatch.setattr(recorder, "Tape", partial(Tape, fsync=disk))
     ended: list[Callable[[], None]] = []
 
-    def make(**parameters: str) -> Any:
+    def make(changes: dict[str, Any] | None = None, **parameters: str) -> Any:
         parameters = {
-            "contract": str(write_contract(tmp_path / "arm.yaml", mapping())),
+            "contract": str(write_contract(tmp_path / "arm.yaml", mapping(**changes or {}))),
             "bags": str(tmp_path / "bags"),
             "autostart": "false",
         } | parameters
@@ -205,6 +208,54 @@ def test_a_disk_that_becomes_full_ends_a_recording_and_not_the_next(
     assert recording.probe.call("recorder/stop").success
     (path,) = recording.probe.wait("it is recorded", recording.recorded, 30.0)
     assert Path(path).stem == name
+
+
+def test_pictures_are_decoded_where_an_episode_begins(
+    make_recorder: Callable[..., Any], ros_message: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robot import frames
+
+    decoded: list[str] = []
+
+    def decode_picture(message: Any, camera: Any) -> np.ndarray:
+        decoded.append(camera.name)
+        return picture_from(message, camera)
+
+    monkeypatch.setattr(frames, "picture_from", decode_picture)
+    kind = "sensor_msgs/msg/CompressedImage"
+    camera = {"name": "wrist", "topic": "image", "type": kind, "height": 2, "width": 2, "rate": 10, "max_age": 0.25}
+    node = make_recorder({"cameras": [camera]})
+    node.trigger_activate()
+    probe = Probe()
+    recording = Recording(node, probe, ros_message)
+
+    def see(data: bytes) -> None:
+        recording.see()
+        picture = ros_message(kind)
+        picture.header.stamp, picture.data = node.get_clock().now().to_msg(), data
+        probe.publish("image", kind, picture)
+
+    def start(data: bytes) -> Any:
+        see(data)
+        return probe.call("recorder/start")
+
+    try:
+        refused = start(b"no picture")
+        assert (refused.success, refused.message.split(":")[0]) == (False, "nothing has come on image")
+        picture = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+        probe.wait("an episode begins", lambda: start(picture).success)
+        assert set(decoded) == {"wrist"}
+        decoded.clear()
+        for _ in range(5):
+            see(picture)
+        probe.listen("recorder/recorded", STRING, latched=True)
+        assert probe.call("recorder/stop").success
+        (path,) = probe.wait("it is recorded", recording.recorded, 30.0)
+        with open_bag(Path(path)) as bag:
+            assert len(list(bag.messages(["/image"]))) >= 6, "one from before, and these"
+        assert decoded == []
+    finally:
+        probe.close()
 
 
 def test_an_activation_that_fails_halfway_leaves_nothing_behind(

@@ -117,6 +117,7 @@ def test_what_came_before_a_clock_was_set_back_is_forgotten(tape: Tape, tmp_path
         tape.take("/seen", b"of a time to come", stamp, stamp)
     for stamp in range(0, 10 * KEPT, KEPT):
         tape.take("/seen", b"now", stamp, stamp)
+    assert tape.recent("/seen") == [(b"now", stamp, stamp) for stamp in (7 * KEPT, 8 * KEPT, 9 * KEPT)]
     tape.begin(tmp_path / "one.mcap")
     closed(tape)
     assert on(tmp_path / "one.mcap") == [("/seen", b"now")] * BEFORE_COUNT
