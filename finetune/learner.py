@@ -353,7 +353,10 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
 
 def _another(pretrained: Algorithm, config: LearningConfig, train: TrainConfig) -> Algorithm:
     """A fresh learner of another kind, prepared as the pretrained one was."""
-    algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=train.seed)
+    # 0 is what nobody gave: it stays with the pretraining's seed, and such runs come out as they always did.
+    drawn = np.random.SeedSequence([train.seed, config.seed]).generate_state(1)
+    seed = int(drawn[0]) if config.seed else train.seed
+    algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=seed)
     algorithm.go_online()
     if config.from_policy:
         if not isinstance(algorithm, SoftActorCritic):
