@@ -77,8 +77,9 @@ class FinetuneResult:
 
     run: str
     steps: int
-    """Updates since pretraining began."""
+    """Updates since pretraining began, of what it ended with: those that were given up do not count."""
     updates_per_second: float | None
+    """Of all, those that were given up included."""
     metrics: dict[str, float]
     episodes: int
     online_steps: int
