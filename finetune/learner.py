@@ -320,6 +320,11 @@ def _policy_of(episode: Episode) -> int:
 def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
     """What the pretrained run was told, with the algorithm that goes on."""
     if config.algorithm in ("", train.algorithm):
+        if not config.from_policy:
+            raise InputError(
+                f"from_policy=false: the run is of {train.algorithm!r} itself, which goes on from where it is; "
+                "leave it out, or give another --algorithm"
+            )
         if fixed := [key for key in config.learner if key not in online_settings(train.algorithm)]:
             raise InputError(
                 f"{', '.join(fixed)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
