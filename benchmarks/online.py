@@ -99,7 +99,7 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
         "real_time_factor": 0.0,
         "judge": judge,
         "settings": json.dumps(settings),
-        "seed": FIRST_EPISODE_SEED + 10_000 * seed + _acted(folder),
+        "seed": FIRST_EPISODE_SEED + 10_000 * seed + recordings(folder),
     }
     began = time.monotonic()
     with (
@@ -121,8 +121,9 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
     }
 
 
-def _acted(folder: Path) -> int:
-    return Store.open(folder / "episodes").snapshot().episodes if (folder / "episodes").exists() else 0
+def recordings(folder: Path) -> int:
+    """How many episodes the robot has recorded, whether or not the store has them: their seeds are used."""
+    return len(list((folder / "bags").glob("*.mcap")))
 
 
 def _helped(folder: Path) -> int:
@@ -146,7 +147,7 @@ def checked(folder: Path) -> dict[str, Any]:
     return {
         "steps": snapshot.steps,
         "commands_beyond": int(beyond.any(1).sum()),
-        "recordings": len(list((folder / "bags").glob("*.mcap"))),
+        "recordings": recordings(folder),
         "episodes": snapshot.episodes,
         "told": np.maximum.reduceat(told, starts).tolist(),
         "successes": np.maximum.reduceat(true, starts).tolist(),

@@ -27,6 +27,7 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.online import recordings
 from episodes.errors import InputError
 from episodes.files import write_whole
 from episodes.store import Store
@@ -125,7 +126,7 @@ def on_robot(way: str, parents: dict[str, Path], folder: Path, seed: int, person
         "real_time_factor": 0.0,
         "judge": "simulation",
         "settings": json.dumps({"seed": seed}),
-        "seed": FIRST_EPISODE_SEED + 10_000 * seed + sum(map(len, acted(folder).values())),
+        "seed": FIRST_EPISODE_SEED + 10_000 * seed + sum(recordings(folder / name) for name in ("forward", "backward")),
     }
     if way == "reset-free":
         given |= {"backward": str(parents["backward"]), "backward_new": str(folder / "backward")}
@@ -151,7 +152,8 @@ def acted(folder: Path) -> dict[str, list[float]]:
         found[name] = []
         if store.exists():
             snapshot = Store.open(store).snapshot()
-            success = snapshot.labels("logged").values["success"]
+            # What nobody said of a step was no success.
+            success = np.nan_to_num(snapshot.labels("logged").values["success"])
             rows = zip(snapshot.step_starts, snapshot.step_ends, strict=True)
             found[name] = [float(success[first:last].max()) for first, last in rows]
     return found
