@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,6 +183,24 @@ def job(name: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
     return {**evaluated(run), **checked(run), **told}
 
 
+def compared(name: str, other: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
+    """A line of the paired difference; a verdict where all seeds are there, and alone say what their episodes say."""
+    mean, low, high = paired_difference(ours, theirs)
+    line = f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    if len(ours) < len(SEEDS):
+        return f"{line} ({len(ours)} of {len(SEEDS)} seeds)"
+    least, most = seeds_interval(ours, theirs)
+    line += f", by the seeds alone [{least:+.3f}, {most:+.3f}]"
+    verdict = _verdict(low, high)
+    if verdict == _verdict(least, most):
+        return f"{line}: it {verdict} it"
+    return f"{line}: the episodes say that it {verdict} it, three seeds alone do not"
+
+
+def _verdict(low: float, high: float) -> str:
+    return "beats" if low > 0 else "is worse than" if high < 0 else "matches"
+
+
 def table(folder: Path) -> str:
     """What has been measured so far, as Markdown."""
     results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -212,14 +231,7 @@ def table(folder: Path) -> str:
             first, second = (
                 [np.array(results[which][seed]["deterministic"]) for seed in both] for which in (name, other)
             )
-            mean, low, high = paired_difference(first, second)
-            line = f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-            if len(both) < len(SEEDS):
-                lines.append(f"{line} ({len(both)} of {len(SEEDS)} seeds)")
-                continue
-            verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
-            least, most = seeds_interval(first, second)
-            lines.append(f"{line}: it {verdict} it; by the seeds alone [{least:+.3f}, {most:+.3f}]")
+            lines.append(compared(name, other, first, second))
     lines += [
         f"- {name}, seed {seed}: {found['acted_steps'] / RATE / found['seconds']:.2f} s of robot time per second, "
         f"{found['learner'].get('updates', '?')} updates since pretraining began, the learner waited "

@@ -1,4 +1,4 @@
-"""What the benchmarks on a robot make of recordings that are there already."""
+"""What the benchmarks on a robot make of recordings that are there already, and of seeds that differ."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,36 @@ import numpy as np
 import pytest
 
 from benchmarks import online, reset_free
+from benchmarks.online import compared
 from episodes.errors import InputError
+
+
+def outcomes(*rates: float) -> list[np.ndarray]:
+    """Per seed, of a hundred episodes."""
+    return [np.repeat([1.0, 0.0], [round(100 * rate), 100 - round(100 * rate)]) for rate in rates]
+
+
+NOTHING = outcomes(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        (outcomes(0.50, 0.52, 0.48), "]: it beats it"),
+        (outcomes(0.10, 0.50, 0.80), "]: the episodes say that it beats it, three seeds alone do not"),
+        (outcomes(0.0, 0.0, 0.0), "]: it matches it"),
+        (outcomes(0.6, 0.5), "] (2 of 3 seeds)"),
+        (outcomes(0.6), "] (1 of 3 seeds)"),
+    ],
+)
+def test_a_verdict_needs_three_seeds_that_alone_say_the_same(ours: list[np.ndarray], verdict: str) -> None:
+    line = compared("new", "old", ours, NOTHING[: len(ours)])
+    assert line.startswith("- new - old: ") and line.endswith(verdict)
+    assert ("by the seeds alone" in line) == (len(ours) == 3)
+
+
+def test_worse_is_said_too() -> None:
+    assert compared("new", "old", NOTHING, outcomes(0.5, 0.52, 0.48)).endswith("]: it is worse than it")
 
 
 def test_what_the_robot_has_recorded_is_counted_whether_the_store_has_it_or_not(tmp_path: Path) -> None:
