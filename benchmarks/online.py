@@ -27,7 +27,7 @@ import numpy as np
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.labelling import SEEN, seen_policies
-from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, run_study
+from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, check_made_with, run_study, settings_of
 from episodes.episode import Source
 from episodes.errors import InputError
 from episodes.files import write_whole
@@ -183,6 +183,15 @@ def job(name: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
     return {**evaluated(run), **checked(run), **told}
 
 
+def made_with(name: str, episodes: int) -> str:
+    """Everything that a job's result depends on beside its seed: one made with other settings is not this method's."""
+    start = METHODS[name].start if name in METHODS else name
+    # What the classifier's start is made with, its own benchmark looks after.
+    inherited = settings_of(STUDIES["lift"], "iql") if STARTS[start] == "simulation" else SEEN
+    evaluation = f"{TASK} {GAP} {EVALUATED} {EVALUATION_SEED} {start}: {inherited}"
+    return evaluation if name in STARTS else f"{evaluation}, {METHODS[name]} {CONTRACT} {episodes}"
+
+
 def compared(name: str, other: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
     """A line of the paired difference; a verdict where all seeds are there, and alone say what their episodes say."""
     mean, low, high = paired_difference(ours, theirs)
@@ -267,9 +276,11 @@ def main() -> int:
         for seed in options.seed or SEEDS:
             for name in (*(start for start in STARTS if start in starts), *methods):
                 file = folder / f"{name}-{seed}.json"
+                settings = made_with(name, options.episodes)
                 if file.exists():
+                    check_made_with(file, settings, older=True)
                     continue
-                result = job(name, seed, folder, options.episodes)
+                result = {**job(name, seed, folder, options.episodes), "settings": settings}
                 when = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
                 write_whole(file, json.dumps(result | when))
                 print(table(folder), flush=True)

@@ -27,6 +27,7 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.learning import check_made_with
 from benchmarks.online import recordings
 from episodes.errors import InputError
 from episodes.files import write_whole
@@ -190,6 +191,13 @@ def afterwards(way: str, folder: Path, out: Path, seed: int) -> dict[str, Any]:
     return found
 
 
+def made_with(part: str, way: str) -> str:
+    """Everything that a part's result depends on beside its seed: one made with other settings is not this way's."""
+    directions = (FORWARD, BACKWARD) if way == "reset-free" else (FORWARD,)
+    robot = f"{way} {directions} {LOGGED} {STEPS} {EPISODES}" + (f" {PERSON_EVERY}" if way == "reset-free" else "")
+    return robot if part == "acting" else f"{robot} {EVALUATED} {EVALUATION_SEED}"
+
+
 def table(out: Path) -> str:
     """What has been measured so far, as Markdown."""
     lines = [
@@ -241,9 +249,13 @@ def main() -> int:
                 for way in options.way or WAYS:
                     folder = options.out / f"{way}-{seed}"
                     file = folder / f"{part.__name__}.json"
-                    if not file.exists():
-                        write_whole(file, json.dumps(part(way, folder, options.out, seed) | when))
-                        print(table(options.out), flush=True)
+                    settings = made_with(part.__name__, way)
+                    if file.exists():
+                        check_made_with(file, settings, older=True)
+                        continue
+                    result = part(way, folder, options.out, seed) | when | {"settings": settings}
+                    write_whole(file, json.dumps(result))
+                    print(table(options.out), flush=True)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

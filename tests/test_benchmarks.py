@@ -1,6 +1,8 @@
-"""What the benchmarks on a robot make of recordings that are there already, and of seeds that differ."""
+"""What the benchmarks on a robot make of what is there already: results, recordings, seeds that differ."""
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,57 @@ def test_steps_that_nobody_judged_are_no_successes(tmp_path: Path, monkeypatch: 
     (tmp_path / "forward" / "episodes").mkdir(parents=True)
     monkeypatch.setattr(reset_free.Store, "open", lambda path: Seen())
     assert reset_free.acted(tmp_path) == {"forward": [1.0, 0.0], "backward": []}
+
+
+# Results that are there -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def online_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[[], int], Path]:
+    monkeypatch.setattr(online, "job", lambda *_: {"deterministic": [1.0], "stochastic": [0.0]})
+    monkeypatch.setattr(sys, "argv", ["online", "--out", str(tmp_path), "--only", "iql", "--seed", "0"])
+    return online.main, tmp_path / "lift-300" / "iql-0.json"
+
+
+@pytest.fixture
+def reset_free_main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[[], int], Path]:
+    (tmp_path / "resets-0").mkdir()
+
+    def acting(*_: Any) -> dict[str, Any]:
+        return {"acted": {"forward": [1.0], "backward": []}, "asked": []}
+
+    def afterwards(*_: Any) -> dict[str, Any]:
+        return {"forward": [1.0]}
+
+    monkeypatch.setattr(reset_free, "acting", acting)
+    monkeypatch.setattr(reset_free, "afterwards", afterwards)
+    monkeypatch.setattr(sys, "argv", ["reset_free", "--out", str(tmp_path), "--way", "resets", "--seed", "0"])
+    return reset_free.main, tmp_path / "resets-0" / "afterwards.json"
+
+
+@pytest.mark.parametrize("benchmark", ["online", "reset_free"])
+def test_a_result_of_other_settings_is_refused_and_an_older_one_taken(
+    benchmark: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, file = request.getfixturevalue(f"{benchmark}_main")
+    assert main() == 0
+    written = file.read_bytes()
+    assert main() == 0 and file.read_bytes() == written
+    monkeypatch.setattr(f"benchmarks.{benchmark}.EVALUATED", 7)
+    capsys.readouterr()
+    assert main() == 2
+    assert "was made with other settings" in capsys.readouterr().err
+    for each in file.parent.glob("*.json"):
+        found = json.loads(each.read_text())
+        del found["settings"]
+        each.write_text(json.dumps(found))
+    assert main() == 0
+
+
+@pytest.mark.parametrize("changed", ["TASK", "GAP", "EVALUATED", "EVALUATION_SEED", "METHODS"])
+def test_whatever_decides_a_result_is_kept_with_it(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = online.made_with("iql", 300)
+    assert before != online.made_with("iql", 200) and before != online.made_with("cal_ql", 300)
+    other = {"METHODS": online.METHODS | {"iql": online.Method({"seed": 1})}, "TASK": "lift", "GAP": ""}.get(changed, 3)
+    monkeypatch.setattr(online, changed, other)
+    assert online.made_with("iql", 300) != before
