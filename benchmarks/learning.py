@@ -259,6 +259,20 @@ def settings_of(study: Study, name: str) -> str:
     return f"{where} {study.evaluation_episodes} {EVALUATION_SEED} {method} {inherited}".strip()
 
 
+def check_made_with(file: Path, settings: str, *, older: bool = False) -> None:
+    """Refuse a result that was made with other settings.
+
+    Args:
+        older: whether one that does not say is taken; some were made before they were kept.
+
+    Raises:
+        InputError: naming the file.
+    """
+    told = json.loads(file.read_text()).get("settings", settings if older else None)
+    if told != settings:
+        raise InputError(f"{file}: was made with other settings, {told}, than now, {settings}; give another --out")
+
+
 def table(study: Study, folder: Path) -> str:
     """What has been measured so far, as Markdown."""
     results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -311,8 +325,7 @@ def run_study(study: Study, folder: Path, only: Sequence[str] = ()) -> str:
             if only and name not in only:
                 continue
             if file.exists():
-                if json.loads(file.read_text()).get("settings") != settings_of(study, name):
-                    raise InputError(f"{file}: was made with other settings; give another --out")
+                check_made_with(file, settings_of(study, name))
                 continue
             write_whole(file, json.dumps(run_job(study, name, seed, folder)))
             print(table(study, folder), flush=True)

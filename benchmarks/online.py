@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ import numpy as np
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.labelling import SEEN, seen_policies
-from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, run_study
+from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, check_made_with, run_study, settings_of
 from episodes.episode import Source
 from episodes.errors import InputError
 from episodes.files import write_whole
@@ -99,7 +100,7 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
         "real_time_factor": 0.0,
         "judge": judge,
         "settings": json.dumps(settings),
-        "seed": FIRST_EPISODE_SEED + 10_000 * seed + _acted(folder),
+        "seed": FIRST_EPISODE_SEED + 10_000 * seed + recordings(folder),
     }
     began = time.monotonic()
     with (
@@ -121,8 +122,9 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
     }
 
 
-def _acted(folder: Path) -> int:
-    return Store.open(folder / "episodes").snapshot().episodes if (folder / "episodes").exists() else 0
+def recordings(folder: Path) -> int:
+    """How many episodes the robot has recorded, whether or not the store has them: their seeds are used."""
+    return len(list((folder / "bags").glob("*.mcap")))
 
 
 def _helped(folder: Path) -> int:
@@ -146,7 +148,7 @@ def checked(folder: Path) -> dict[str, Any]:
     return {
         "steps": snapshot.steps,
         "commands_beyond": int(beyond.any(1).sum()),
-        "recordings": len(list((folder / "bags").glob("*.mcap"))),
+        "recordings": recordings(folder),
         "episodes": snapshot.episodes,
         "told": np.maximum.reduceat(told, starts).tolist(),
         "successes": np.maximum.reduceat(true, starts).tolist(),
@@ -181,6 +183,33 @@ def job(name: str, seed: int, folder: Path, episodes: int) -> dict[str, Any]:
     return {**evaluated(run), **checked(run), **told}
 
 
+def made_with(name: str, episodes: int) -> str:
+    """Everything that a job's result depends on beside its seed: one made with other settings is not this method's."""
+    start = METHODS[name].start if name in METHODS else name
+    # What the classifier's start is made with, its own benchmark looks after.
+    inherited = settings_of(STUDIES["lift"], "iql") if STARTS[start] == "simulation" else SEEN
+    evaluation = f"{TASK} {GAP} {EVALUATED} {EVALUATION_SEED} {start}: {inherited}"
+    return evaluation if name in STARTS else f"{evaluation}, {METHODS[name]} {CONTRACT} {episodes}"
+
+
+def compared(name: str, other: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
+    """A line of the paired difference; a verdict where all seeds are there, and alone say what their episodes say."""
+    mean, low, high = paired_difference(ours, theirs)
+    line = f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    if len(ours) < len(SEEDS):
+        return f"{line} ({len(ours)} of {len(SEEDS)} seeds)"
+    least, most = seeds_interval(ours, theirs)
+    line += f", by the seeds alone [{least:+.3f}, {most:+.3f}]"
+    verdict = _verdict(low, high)
+    if verdict == _verdict(least, most):
+        return f"{line}: it {verdict} it"
+    return f"{line}: the episodes say that it {verdict} it, three seeds alone do not"
+
+
+def _verdict(low: float, high: float) -> str:
+    return "beats" if low > 0 else "is worse than" if high < 0 else "matches"
+
+
 def table(folder: Path) -> str:
     """What has been measured so far, as Markdown."""
     results: dict[str, dict[int, dict[str, Any]]] = {}
@@ -211,14 +240,7 @@ def table(folder: Path) -> str:
             first, second = (
                 [np.array(results[which][seed]["deterministic"]) for seed in both] for which in (name, other)
             )
-            mean, low, high = paired_difference(first, second)
-            line = f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-            if len(both) < len(SEEDS):
-                lines.append(f"{line} ({len(both)} of {len(SEEDS)} seeds)")
-                continue
-            verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
-            least, most = seeds_interval(first, second)
-            lines.append(f"{line}: it {verdict} it; by the seeds alone [{least:+.3f}, {most:+.3f}]")
+            lines.append(compared(name, other, first, second))
     lines += [
         f"- {name}, seed {seed}: {found['acted_steps'] / RATE / found['seconds']:.2f} s of robot time per second, "
         f"{found['learner'].get('updates', '?')} updates since pretraining began, the learner waited "
@@ -254,9 +276,11 @@ def main() -> int:
         for seed in options.seed or SEEDS:
             for name in (*(start for start in STARTS if start in starts), *methods):
                 file = folder / f"{name}-{seed}.json"
+                settings = made_with(name, options.episodes)
                 if file.exists():
+                    check_made_with(file, settings, older=True)
                     continue
-                result = job(name, seed, folder, options.episodes)
+                result = {**job(name, seed, folder, options.episodes), "settings": settings}
                 when = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}
                 write_whole(file, json.dumps(result | when))
                 print(table(folder), flush=True)

@@ -27,6 +27,8 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.learning import check_made_with
+from benchmarks.online import recordings
 from episodes.errors import InputError
 from episodes.files import write_whole
 from episodes.store import Store
@@ -125,7 +127,7 @@ def on_robot(way: str, parents: dict[str, Path], folder: Path, seed: int, person
         "real_time_factor": 0.0,
         "judge": "simulation",
         "settings": json.dumps({"seed": seed}),
-        "seed": FIRST_EPISODE_SEED + 10_000 * seed + sum(map(len, acted(folder).values())),
+        "seed": FIRST_EPISODE_SEED + 10_000 * seed + sum(recordings(folder / name) for name in ("forward", "backward")),
     }
     if way == "reset-free":
         given |= {"backward": str(parents["backward"]), "backward_new": str(folder / "backward")}
@@ -151,7 +153,8 @@ def acted(folder: Path) -> dict[str, list[float]]:
         found[name] = []
         if store.exists():
             snapshot = Store.open(store).snapshot()
-            success = snapshot.labels("logged").values["success"]
+            # What nobody said of a step was no success.
+            success = np.nan_to_num(snapshot.labels("logged").values["success"])
             rows = zip(snapshot.step_starts, snapshot.step_ends, strict=True)
             found[name] = [float(success[first:last].max()) for first, last in rows]
     return found
@@ -186,6 +189,13 @@ def afterwards(way: str, folder: Path, out: Path, seed: int) -> dict[str, Any]:
             found[f"{each.name} pretrained"] = evaluated(each, pretrained(each, out, seed))
         found[each.name] = evaluated(each, folder / each.name)
     return found
+
+
+def made_with(part: str, way: str) -> str:
+    """Everything that a part's result depends on beside its seed: one made with other settings is not this way's."""
+    directions = (FORWARD, BACKWARD) if way == "reset-free" else (FORWARD,)
+    robot = f"{way} {directions} {LOGGED} {STEPS} {EPISODES}" + (f" {PERSON_EVERY}" if way == "reset-free" else "")
+    return robot if part == "acting" else f"{robot} {EVALUATED} {EVALUATION_SEED}"
 
 
 def table(out: Path) -> str:
@@ -239,9 +249,13 @@ def main() -> int:
                 for way in options.way or WAYS:
                     folder = options.out / f"{way}-{seed}"
                     file = folder / f"{part.__name__}.json"
-                    if not file.exists():
-                        write_whole(file, json.dumps(part(way, folder, options.out, seed) | when))
-                        print(table(options.out), flush=True)
+                    settings = made_with(part.__name__, way)
+                    if file.exists():
+                        check_made_with(file, settings, older=True)
+                        continue
+                    result = part(way, folder, options.out, seed) | when | {"settings": settings}
+                    write_whole(file, json.dumps(result))
+                    print(table(options.out), flush=True)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

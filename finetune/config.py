@@ -44,7 +44,7 @@ class TrainConfig:
     encoder: str = "efficientnet_lite0"
     """Makes those features."""
     cosine_decay: bool = True
-    """Of the actor's learning rate over `steps`."""
+    """Of the actor's learning rate over `steps`, where it clones or is IQL's; soft actor-critics keep theirs."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     log_every: Positive = 250
     checkpoint_every: Positive = 5_000

@@ -320,6 +320,11 @@ def _policy_of(episode: Episode) -> int:
 def _trained_online(train: TrainConfig, config: LearningConfig) -> TrainConfig:
     """What the pretrained run was told, with the algorithm that goes on."""
     if config.algorithm in ("", train.algorithm):
+        if not config.from_policy:
+            raise InputError(
+                f"from_policy=false: the run is of {train.algorithm!r} itself, which goes on from where it is; "
+                "leave it out, or give another --algorithm"
+            )
         if fixed := [key for key in config.learner if key not in online_settings(train.algorithm)]:
             raise InputError(
                 f"{', '.join(fixed)}: settings of {train.algorithm!r} were fixed when the run was pretrained"
@@ -353,7 +358,10 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
 
 def _another(pretrained: Algorithm, config: LearningConfig, train: TrainConfig) -> Algorithm:
     """A fresh learner of another kind, prepared as the pretrained one was."""
-    algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=train.seed)
+    # 0 is what nobody gave: it stays with the pretraining's seed, and such runs come out as they always did.
+    drawn = np.random.SeedSequence([train.seed, config.seed]).generate_state(1)
+    seed = int(drawn[0]) if config.seed else train.seed
+    algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=seed)
     algorithm.go_online()
     if config.from_policy:
         if not isinstance(algorithm, SoftActorCritic):

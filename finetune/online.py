@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from episodes.errors import InputError
 from episodes.store import Store, open_or_create
 from episodes.typed import STRICT, parse
 from finetune.evaluate import check_fits, evaluate
+from finetune.experience import Mixture
 from finetune.h2o import GapConfig
 from finetune.learner import Beginning, Learner, LearningConfig, logged_of
 from finetune.mixing import Branches, Mix, WeightedExperience
@@ -67,6 +68,10 @@ class OnlineConfig(LearningConfig):
             raise InputError("branch_steps are of rollouts beside a real log; give --mix, too")
         if self.gap_hidden != GapConfig().hidden and self.mix != "h2o":
             raise InputError("gap_hidden is of the networks of --mix h2o; give that, too")
+        if self.mix in ("real", "sim"):
+            given = [item.name for item in fields(Mixture) if getattr(self, item.name) != item.default]
+            if given:
+                raise InputError(f"{', '.join(given)}: --mix {self.mix} learns from one source alone; leave it out")
         if self.mix in ("naive", "h2o") and 0 in (self.offline_share, self.offline_share_last):
             raise InputError(f"--mix {self.mix} with an offline_share of 0 has no real rows; give --mix sim for that")
 
@@ -77,8 +82,9 @@ class FinetuneResult:
 
     run: str
     steps: int
-    """Updates since pretraining began."""
+    """Updates since pretraining began, of what it ended with: those that were given up do not count."""
     updates_per_second: float | None
+    """Of all, those that were given up included."""
     metrics: dict[str, float]
     episodes: int
     online_steps: int

@@ -60,13 +60,15 @@ class CalQL(SoftActorCritic):
                 own.load_state_dict(other.state_dict())
 
     def target_value(self, batch: Prepared) -> Tensor:
-        """Shape (B,): the smaller target critic, at the best of some next actions."""
+        """Shape (B,): the smallest of a few target critics, at the best of some next actions."""
         if not self.config.max_backup:
             return super().target_value(batch)
         with torch.no_grad():
             actions, log_prob = self.actor.draw(batch.next_observation, self._noise(batch, self.config.sampled_actions))
-            q = self._q_of_many(batch.next_observation, actions, target=True).amin(0)
-            best, chosen = q.max(0)
+            q = self._q_of_many(batch.next_observation, actions, target=True)
+            if self.config.critic_subset < self.config.critics:
+                q = q[torch.randperm(self.config.critics, generator=self.generator)[: self.config.critic_subset]]
+            best, chosen = q.amin(0).max(0)
             if not self.config.entropy_backup:
                 return best
             return best - self.temperature.value * log_prob.gather(0, chosen.unsqueeze(0)).squeeze(0)

@@ -1,6 +1,8 @@
 """What is learned from online: exact shares, people's part, labels that cannot be right, rewards that nobody gave."""
 
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,33 @@ def test_labels_that_contradict_what_was_said_are_told_of(looking: Callable[...,
     for _ in range(13):
         one.add(walked())
     assert one.doubt == ""
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_another_thread_may_ask_for_doubt_while_it_learns(
+    experience: Callable[..., Experience], restless: None
+) -> None:
+    one, over = experience(), threading.Event()
+
+    def learn() -> None:
+        while not over.is_set():
+            one._agreed.append(True)
+
+    learning = threading.Thread(target=learn)
+    learning.start()
+    try:
+        assert {one.doubt for _ in range(5000)} == {""}
+    finally:
+        over.set()
+        learning.join()
 
 
 def test_where_rewards_are_successes_saying_one_is_enough(experience: Callable[..., Experience]) -> None:

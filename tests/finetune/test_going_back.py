@@ -85,6 +85,16 @@ def test_it_does_not_where_that_is_tolerated(
     assert all(back is None for _, back in evaluations(tmp_path / "run").values())
 
 
+def test_updates_that_were_given_up_were_made_all_the_same(
+    parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path
+) -> None:
+    told(_0=0.9, _2=0.1)
+    result = finetune(parent, tmp_path / "run", online(episodes=2))
+    assert evaluations(tmp_path / "run")[2] == (0.1, 0)
+    assert result.steps == load_checkpoint(Run.open(parent).last).algorithm.step
+    assert result.updates_per_second is not None and result.updates_per_second > 0
+
+
 @pytest.mark.parametrize("death", [3, 4, 5, 6, 7])
 def test_killed_and_resumed_it_comes_out_the_same(
     death: int, parent: Path, walks: Any, told: Callable[..., None], tmp_path: Path, same_run: Any

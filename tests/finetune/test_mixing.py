@@ -317,6 +317,8 @@ def test_the_whole_way_goes_by_name(pretrained: Path, tmp_path: Path, capsys: py
         ({"mix": "both"}, "mix"),
         ({"mix": None, "gap": ""}, "branch_steps are of rollouts beside a real log; give --mix"),
         ({"offline_share": 0.0}, "has no real rows; give --mix sim"),
+        ({"mix": "real", "offline_share": 0.7}, "offline_share: --mix real learns from one source alone"),
+        ({"mix": "sim", "intervention_share": 0.1}, "intervention_share: --mix sim learns from one source alone"),
         ({"branch_steps": 0}, "branch_steps"),
         ({"task": "two-qualities", "gap": ""}, "state entries are not those"),
     ],

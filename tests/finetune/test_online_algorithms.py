@@ -15,6 +15,7 @@ from finetune.report import write_report
 from finetune.run import Run
 from policies.checkpoint import load_checkpoint
 from policies.famo2o import FamO2O
+from policies.registry import make_algorithm
 from tests.finetune.killing import Killed, until
 
 SMALL = {"critics": 2, "updates_per_actor_update": 2}
@@ -99,6 +100,29 @@ def test_from_nothing_the_policy_is_another_one(parent: Path, walks, tmp_path: P
     assert torch.equal(began.preparation.mean, pretrained.preparation.mean)
 
 
+def test_every_seed_begins_with_critics_of_its_own_also_when_it_is_taken_up_again(
+    parent: Path, walks, tmp_path: Path
+) -> None:
+    def states(seed: int) -> list[dict[str, torch.Tensor]]:
+        config = configured("rlpd", seed=seed)
+        begun = Beginning.of_parent(parent, config)
+        again = Beginning.of_run(Run.create(tmp_path / f"run-{seed}", begun.written(parent, config)), config)
+        return [each.saved.algorithm.state_dict() for each in (begun, again)]
+
+    (first, first_again), (second, second_again) = states(0), states(1)
+    for one, again in ((first, first_again), (second, second_again)):
+        assert all(torch.equal(one[key], again[key]) for key in one)
+    assert not torch.equal(first["generator"], second["generator"])
+    critic = next(key for key in first if key.startswith("module/critic/weights"))
+    assert not torch.equal(first[critic], second[critic])
+    # The pretraining's seed, which is 0, is the one of all who gave none.
+    train = Beginning.of_parent(parent, configured("rlpd")).train
+    fresh = make_algorithm(
+        "rlpd", train.algorithm_config(), load_checkpoint(Run.open(parent).last).algorithm.preparation, seed=0
+    )
+    assert torch.equal(fresh.state_dict()[critic], first[critic])
+
+
 def test_what_it_learned_can_be_fine_tuned_again_by_itself_and_by_another(parent: Path, walks, tmp_path: Path) -> None:
     finetune(parent, tmp_path / "first", configured("rlpd"))
     state = torch.randn(6, 2)
@@ -173,6 +197,8 @@ def test_one_that_was_pretrained_moves_its_policy_once_per_step_too(store: Path,
         ({"algorithm": "rlpd", "critcs": 5}, "unknown key 'critcs'"),
         ({"algorithm": "rlpd", "critics": 1}, "critics"),
         ({"critics": 5}, "unknown key 'critics'"),
+        ({"from_policy": False}, "from_policy=false: the run is of 'iql' itself"),
+        ({"algorithm": "iql", "from_policy": False}, "from_policy=false: the run is of 'iql' itself"),
         ({"algorithm": "bc"}, "cannot learn from rewards"),
         ({"algorithm": "iql", "expectile": 0.8}, "expectile: settings of 'iql' were fixed"),
         ({"algorithm": "rlpd", "hidden": [7, 7]}, "has layers"),

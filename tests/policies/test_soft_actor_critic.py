@@ -196,6 +196,12 @@ def test_the_best_of_the_next_actions_is_backed_up(preparation) -> None:
     torch.testing.assert_close(algorithm.target_value(prepared(3)), noise[..., 0].tanh().amax(0))
 
 
+def test_of_the_best_of_the_next_actions_only_a_subset_is_asked_too(preparation) -> None:
+    algorithm = learner("cal_ql", preparation, critics=3, critic_subset=1, sampled_actions=2)
+    algorithm.target = Linear([5.0, 3.0, 4.0], [0.0, 0.0])
+    assert {algorithm.target_value(prepared(1)).item() for _ in range(50)} == {3.0, 4.0, 5.0}
+
+
 def test_cloning_weighs_as_much_as_climbing(preparation) -> None:
     plain = learner("cal_ql", preparation)
     cloning = learner("cal_ql", preparation, clone_weight=1.0)
