@@ -64,10 +64,12 @@ class Method:
 
 
 STARTS = {"pretrained": "simulation", "pretrained, seen": "classifier"}
+RLPD = {"algorithm": "rlpd", "critics": 5, "updates_per_step": 4, "warm_up_episodes": 10}
 METHODS = {
     "iql": Method(),
     "cal_ql": Method({"algorithm": "cal_ql", "sampled_actions": 4}),
-    "rlpd": Method({"algorithm": "rlpd", "critics": 5, "updates_per_step": 4, "warm_up_episodes": 10}),
+    "rlpd": Method(RLPD),
+    "rlpd, at once": Method({**RLPD, "warm_up_on_returns": False, "actor_learning_rate": 3e-4}),
     "iql, helped": Method(helped=20),
     "iql, seen": Method(start="pretrained, seen"),
 }

@@ -19,8 +19,6 @@ RETRY = 30.0
 """After a recording could not be brought in, time until it is tried again [s]."""
 WAITING = "not-in-store.txt"
 """In the folder of the recordings: those that are complete and still have to be brought in, and into which store."""
-IMPORTING = ".importing.lock"
-"""In the folder of the recordings: held while one of them is brought in."""
 
 
 class _NoAnswerError(Exception):
@@ -206,6 +204,12 @@ class IntoStore:
             self._say(self.problem)
 
 
+def importing_lock(store: Path) -> Path:
+    """Held while a recording is brought in. Beside the store, whose file system has to have locks; that of the
+    recordings may have none."""
+    return store.with_name(f".{store.name}.importing")
+
+
 def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> None:
     """Import recordings, each a line of JSON; answers with a line: why it cannot be used, or an empty text."""
     from episodes.importing import import_into
@@ -214,12 +218,14 @@ def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> No
     from robot.contract_file import read_robot_contract
 
     assert place in ("real", "sim")
+    lock = importing_lock(Path(store))
+    lock.parent.mkdir(parents=True, exist_ok=True)
     for line in recordings:
         recording = Path(json.loads(line))
         try:
             # A process that outlived its recorder may be at the same one; when it is done, or dead, this one looks
             # anew at what is in the store.
-            with FileLock(recording.parent / IMPORTING):
+            with FileLock(lock):
                 import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
             answer = ""
         except StoreError:

@@ -142,7 +142,7 @@ def test_two_that_bring_in_the_same_recording_do_so_one_after_the_other(
     monkeypatch.setattr("episodes.importing.import_into", import_into)
     monkeypatch.setattr("robot.bag_import.BagSource", lambda path, contract, place: path)
     recording = tmp_path / "one.mcap"
-    arguments = ("store", str(SHIPPED), "sim", [json.dumps(str(recording))])
+    arguments = (str(tmp_path / "store"), str(SHIPPED), "sim", [json.dumps(str(recording))])
     both = [threading.Thread(target=into_store.main, args=arguments) for _ in range(2)]
     for each in both:
         each.start()
@@ -156,7 +156,7 @@ def test_a_process_that_was_killed_over_a_recording_keeps_nobody_out(tmp_path: P
         "import sys, time; from filelock import FileLock; "
         "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(600)"
     )
-    command = [sys.executable, "-c", holding, str(tmp_path / into_store.IMPORTING)]
+    command = [sys.executable, "-c", holding, str(into_store.importing_lock(tmp_path / "store"))]
     killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     assert killed.stdout.readline() == "held\n"
