@@ -123,7 +123,9 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_recording(
     monkeypatch.setattr("episodes.importing.import_into", import_into)
     monkeypatch.setattr("robot.bag_import.BagSource", lambda path, contract, place: path)
     with pytest.raises(StoreError):
-        into_store.main("store", str(SHIPPED), "sim", (json.dumps(str(tmp_path / name)) for name in refusals))
+        into_store.main(
+            str(tmp_path / "store"), str(SHIPPED), "sim", (json.dumps(str(tmp_path / name)) for name in refusals)
+        )
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ["", "no bag"]
 
 
