@@ -57,8 +57,7 @@ class EpisodeKeeper:
         reset = self.contract.reset
         if backward and not reset.task:
             raise InputError("nothing undoes the task: the contract has no reset.task")
-        if self.recording:
-            raise InputError(f"episode {self.state.episode} is still under way; stop it first")
+        self.check_idle()
         check_seen(frame)
         self._number += 1
         self._begin()
@@ -67,6 +66,13 @@ class EpisodeKeeper:
         task = reset.task if backward else self.contract.task
         self.state = EpisodeState(name, True, now, task, evaluation=evaluation)
         return self.state
+
+    def check_idle(self) -> None:
+        """Raise an InputError while there is something to record."""
+        if self.state.running:
+            raise InputError(f"episode {self.state.episode} is still under way; stop it first")
+        if self.recording:
+            raise InputError(f"the recording of {self.state.episode} is not complete yet; try again")
 
     def end(
         self, now: int, steady: int, *, terminated: bool = False, success: bool | None = None, reason: str = ""

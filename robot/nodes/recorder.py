@@ -17,7 +17,7 @@ from std_srvs.srv import Trigger
 
 from episodes.errors import InputError
 from robot.bag_writer import BagWriter
-from robot.frames import Frame, Frames
+from robot.frames import Arrival, Frame, Frames
 from robot.into_store import IntoStore
 from robot.nodes.resetting import GIVEN_UP, Resetting
 from robot.nodes.shell import EVERYTHING, LATCHED, STATES, Shell
@@ -251,12 +251,18 @@ class RecorderNode(Shell):
 
     def _newest(self) -> Frame:
         """What is known now."""
+        now = self.now()
         # To decode every picture, only to know that there is one, keeps a core busy.
         for topic, cls in self._pictures.items():
-            for data, _, published in self._tape.recent(self._names[topic]):
-                self._frames.add(topic, deserialize_message(data, cls), published)
+            for data, _, published in reversed(self._tape.recent(self._names[topic])):
+                message = deserialize_message(data, cls)
+                arrivals = self._frames.add(topic, message, published)
+                stamps = self._frames.stamps(topic, message, published)
+                seen = all(arrival is not Arrival.UNUSABLE for arrival, _ in arrivals)
+                if seen and all((stamp or 0) <= now for stamp in stamps):
+                    break
         # A simulated clock may arrive after what it stamps.
-        return self._frames.frame(max(self.now(), self._frames.common_stamp()))
+        return self._frames.frame(max(now, self._frames.common_stamp()))
 
     @property
     def _has_stopped(self) -> bool:
@@ -318,8 +324,8 @@ class RecorderNode(Shell):
     def _check_between_episodes(self, what: str) -> None:
         if not self.active:
             raise InputError(f"not {what}: the node is not active")
-        if self.keeper.recording:
-            raise InputError("an episode is under way; stop it first")
+        with self._lock:
+            self.keeper.check_idle()
         self._check_judged(what)
 
     def _hands_are_done(self, request: Any, response: Any) -> Any:
@@ -366,13 +372,13 @@ class RecorderNode(Shell):
             with self._lock:
                 self._lost(error)
             return
+        # First noted, then acknowledged: killed in between, it still comes into the store.
+        if file.path.parent in self._imports:
+            self._imports[file.path.parent].add(file.path)
         with self._lock:
             self.keeper.recording = False
             self._acknowledged += 1
             self.get_logger().info(f"episode {file.path}: {file.messages} messages")
-            # First noted, then acknowledged: killed in between, it still comes into the store.
-            if file.path.parent in self._imports:
-                self._imports[file.path.parent].add(file.path)
             self._recorded.publish(self.say(str(file.path)))
 
     def _on_second(self) -> None:
