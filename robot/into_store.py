@@ -1,16 +1,15 @@
 """Recordings into the store, beside everything else that a recorder does; what is left over comes in next time."""
 
 import contextlib
+import fcntl
 import json
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-
-from filelock import FileLock
 
 from episodes.errors import InputError
 from episodes.files import write_whole
@@ -19,6 +18,8 @@ RETRY = 30.0
 """After a recording could not be brought in, time until it is tried again [s]."""
 WAITING = "not-in-store.txt"
 """In the folder of the recordings: those that are complete and still have to be brought in, and into which store."""
+IMPORTING = ".importing"
+"""In the folder of the recordings: locked by the process that brings one of them in."""
 
 
 class _NoAnswerError(Exception):
@@ -204,10 +205,14 @@ class IntoStore:
             self._say(self.problem)
 
 
-def importing_lock(store: Path) -> Path:
-    """Held while a recording is brought in. Beside the store, whose file system has to have locks; that of the
-    recordings may have none."""
-    return store.with_name(f".{store.name}.importing")
+@contextlib.contextmanager
+def alone_with(recordings: Path) -> Iterator[None]:
+    """While no other process brings in recordings of the same folder: one that outlived its recorder may."""
+    with (recordings / IMPORTING).open("ab") as lock:
+        # A file system without locks has to be believed: there is nobody else.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> None:
@@ -218,14 +223,10 @@ def main(store: str, contract: str, place: str, recordings: Iterable[str]) -> No
     from robot.contract_file import read_robot_contract
 
     assert place in ("real", "sim")
-    lock = importing_lock(Path(store))
-    lock.parent.mkdir(parents=True, exist_ok=True)
     for line in recordings:
         recording = Path(json.loads(line))
         try:
-            # A process that outlived its recorder may be at the same one; when it is done, or dead, this one looks
-            # anew at what is in the store.
-            with FileLock(lock):
+            with alone_with(recording.parent):
                 import_into(BagSource(recording, read_robot_contract(Path(contract)), place=place), Path(store))
             answer = ""
         except StoreError:

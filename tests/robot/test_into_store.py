@@ -155,10 +155,10 @@ def test_two_that_bring_in_the_same_recording_do_so_one_after_the_other(
 
 def test_a_process_that_was_killed_over_a_recording_keeps_nobody_out(tmp_path: Path) -> None:
     holding = (
-        "import sys, time; from filelock import FileLock; "
-        "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(600)"
+        "import fcntl, sys, time; lock = open(sys.argv[1], 'ab'); "
+        "fcntl.flock(lock, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)"
     )
-    command = [sys.executable, "-c", holding, str(into_store.importing_lock(tmp_path / "store"))]
+    command = [sys.executable, "-c", holding, str(tmp_path / into_store.IMPORTING)]
     killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     assert killed.stdout.readline() == "held\n"
