@@ -146,8 +146,7 @@ class ActorNode(Shell):
                 continue
             for backward, latest in self._latest.items():
                 try:
-                    if latest.look():
-                        self._say_ready(backward)
+                    latest.look()
                     latest.problem = ""
                 except (InputError, OSError) as error:
                     # A folder on another machine may be away for a moment; the policy that is there goes on.
@@ -157,8 +156,10 @@ class ActorNode(Shell):
                 except Exception as error:
                     self.fail(error)
                     return
+                self._say_ready(backward)
 
     def _say_ready(self, backward: bool) -> None:
+        """Again and again: an episode is not begun before this was heard."""
         self._ready[backward].publish(String(data=f"{self._latest[backward].policy.policy_hash:016x}"))
 
     def _take(self, topic: str, message: Any, published: int) -> None:

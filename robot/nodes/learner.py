@@ -102,12 +102,11 @@ class LearnerNode(Shell):
             self._state.publish(self.say(encode(state)))
 
     def _say_behind(self, episodes: int) -> LearnerState:
-        """The same again where more has come meanwhile; returns what is said now."""
+        """The same again, with what has come meanwhile; returns it. Also where nothing has: an episode is not begun
+        before this was heard."""
         with self._saying:
-            behind = episodes - self._said.learned
-            if behind != self._said.behind:
-                self._said = replace(self._said, behind=behind)
-                self._state.publish(self.say(encode(self._said)))
+            self._said = replace(self._said, behind=episodes - self._said.learned)
+            self._state.publish(self.say(encode(self._said)))
             return self._said
 
     def _on_diagnostics(self) -> None:

@@ -14,6 +14,7 @@ from finetune.following import Following
 from finetune.learner import Beginning, Learner, LearningConfig, learning_config
 from finetune.run import Run
 from policies.checkpoint import actor_hash, load_checkpoint
+from robot.reports import LEARNER_TOPIC, POLICY_TOPIC, LearnerState
 from robot.session import learn_on_robot, run_episodes
 from tests.robot.contracts import SHIPPED
 from tests.robot.processes import Nodes, Probe, Rig
@@ -61,6 +62,16 @@ def test_every_episode_is_acted_by_what_was_learned_from_those_before(learning: 
     assert acted[1:] == [policy_of(run.checkpoint(number)) for number in (1, 2)]
     assert [line["step"] for line in run.metrics()] == [1, 2, 3]
     assert Store.open(new / "episodes").snapshot().episodes == 3
+
+
+def test_who_missed_what_was_learned_hears_it_again(learning: tuple[Rig, Path]) -> None:
+    """Somebody waits for it; here one who hears nothing of what was said before."""
+    rig, new = learning
+    for topic in (LEARNER_TOPIC, POLICY_TOPIC):
+        rig.probe.listen(topic, "std_msgs/msg/String")
+        rig.probe.wait(f"{topic} is said again", lambda topic=topic: len(rig.probe.heard(topic)) >= 2)
+    assert rig.probe.reports(LearnerState, LEARNER_TOPIC)[-1].learned == 3
+    assert rig.probe.heard(POLICY_TOPIC)[-1].message.data == f"{policy_of(Run.open(new).last):016x}"
 
 
 def test_a_learner_that_is_killed_goes_on_and_nothing_shows(
