@@ -92,7 +92,6 @@ class Experience:
         seed: int,
         own: Trajectories | None = None,
     ):
-        mixture.check()
         self.own = own
         """Where the learner takes nothing but its newest episodes: those."""
         self._data, self._labeller, self._mixture, self._camera = data, labeller, mixture, camera

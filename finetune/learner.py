@@ -106,8 +106,9 @@ class Beginning:
         """Where a new run begins.
 
         Raises:
-            InputError: where the parent cannot be gone on from.
+            InputError: where the parent cannot be gone on from, or not with these settings.
         """
+        config.check()
         written = Run.open(parent).config
         train = _trained_online(parse(TrainConfig, written["train"], f"{parent}/config.yaml"), config)
         if not learns_online(train.algorithm):
@@ -180,7 +181,7 @@ class Learner:
         device = choose_device(self.train.device)
         self.algorithm: Algorithm = self.saved.algorithm.to(device)
         self.encoder = self.data.encoder
-        seed = int(np.random.SeedSequence([self.train.seed, config.seed]).generate_state(1)[0])
+        seed = int(_seeds(self.train, config).generate_state(1)[0])
         own = Trajectories(self.algorithm, self.train.sampling) if isinstance(self.algorithm, OnPolicy) else None
         self.experience = experience(
             self.data, self.labeller, self.train, config, camera=self.saved.camera, device=device, seed=seed, own=own
@@ -356,11 +357,16 @@ def _beginning(parent: Path, config: LearningConfig, train: TrainConfig) -> Chec
     return replace(saved, beside={}, note={})
 
 
+def _seeds(train: TrainConfig, config: LearningConfig) -> np.random.SeedSequence:
+    """Of an online run; what is spawned from it is another stream than its own."""
+    return np.random.SeedSequence([train.seed, config.seed])
+
+
 def _another(pretrained: Algorithm, config: LearningConfig, train: TrainConfig) -> Algorithm:
     """A fresh learner of another kind, prepared as the pretrained one was."""
     # 0 is what nobody gave: it stays with the pretraining's seed, and such runs come out as they always did.
-    drawn = np.random.SeedSequence([train.seed, config.seed]).generate_state(1)
-    seed = int(drawn[0]) if config.seed else train.seed
+    (drawn,) = _seeds(train, config).spawn(1)
+    seed = int(drawn.generate_state(1)[0]) if config.seed else train.seed
     algorithm = make_algorithm(train.algorithm, train.algorithm_config(), pretrained.preparation, seed=seed)
     algorithm.go_online()
     if config.from_policy:

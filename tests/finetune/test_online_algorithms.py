@@ -8,7 +8,7 @@ import torch
 
 from episodes.errors import InputError
 from finetune.config import resolve
-from finetune.learner import Beginning, learning_config
+from finetune.learner import Beginning, Learner, learning_config
 from finetune.online import OnlineConfig, finetune, resume
 from finetune.pretrain import pretrain
 from finetune.report import write_report
@@ -121,6 +121,19 @@ def test_every_seed_begins_with_critics_of_its_own_also_when_it_is_taken_up_agai
         "rlpd", train.algorithm_config(), load_checkpoint(Run.open(parent).last).algorithm.preparation, seed=0
     )
     assert torch.equal(fresh.state_dict()[critic], first[critic])
+
+
+def test_batches_are_drawn_by_another_seed_than_the_learner_that_gets_them(parent: Path, walks, tmp_path: Path) -> None:
+    config = configured("rlpd", seed=1)
+    beginning = Beginning.of_parent(parent, config)
+    learner = Learner(Run.create(tmp_path / "run", beginning.written(parent, config)), config, beginning)
+    drawn_by = learner.experience._sampler._generator.initial_seed()
+    assert learner.algorithm.generator.initial_seed() != drawn_by
+
+
+def test_settings_that_do_not_fit_together_are_refused_where_a_run_begins(parent: Path) -> None:
+    with pytest.raises(InputError, match="offline_share_last is reached after anneal_episodes"):
+        Beginning.of_parent(parent, configured("rlpd", offline_share_last=0.1))
 
 
 def test_what_it_learned_can_be_fine_tuned_again_by_itself_and_by_another(parent: Path, walks, tmp_path: Path) -> None:
