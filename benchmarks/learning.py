@@ -259,18 +259,29 @@ def settings_of(study: Study, name: str) -> str:
     return f"{where} {study.evaluation_episodes} {EVALUATION_SEED} {method} {inherited}".strip()
 
 
-def check_made_with(file: Path, settings: str, *, older: bool = False) -> None:
-    """Refuse a result that was made with other settings.
-
-    Args:
-        older: whether one that does not say is taken; some were made before they were kept.
+def is_made(file: Path, settings: str) -> bool:
+    """Whether a job's result is there. Where it is not the job begins now, or goes on, and what with is noted beside.
 
     Raises:
-        InputError: naming the file.
+        InputError: where it was made, or begun, with other settings.
     """
-    told = json.loads(file.read_text()).get("settings", settings if older else None)
+    begun = file.with_suffix(".begun")
+    if file.exists():
+        told = json.loads(file.read_text()).get("settings")
+    elif begun.exists():
+        told = begun.read_text()
+    else:
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(begun, settings)
+        return False
     if told != settings:
-        raise InputError(f"{file}: was made with other settings, {told}, than now, {settings}; give another --out")
+        raise InputError(f"{file}: was begun with other settings, {told}, than now, {settings}; give another --out")
+    return file.exists()
+
+
+def verdict(low: float, high: float) -> str:
+    """Of an interval of the paired difference."""
+    return "beats" if low > 0 else "is worse than" if high < 0 else "matches"
 
 
 def table(study: Study, folder: Path) -> str:
@@ -302,8 +313,9 @@ def table(study: Study, folder: Path) -> str:
             continue
         first, second = ([np.array(results[who][seed]["deterministic"]) for seed in SEEDS] for who in (ours, theirs))
         mean, low, high = paired_difference(first, second)
-        verdict = "beats" if low > 0 else "is worse than" if high < 0 else "matches"
-        lines.append(f"- {ours} - {theirs}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]: {ours} {verdict} {theirs}")
+        lines.append(
+            f"- {ours} - {theirs}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]: {ours} {verdict(low, high)} {theirs}"
+        )
     return "\n".join(lines)
 
 
@@ -324,8 +336,7 @@ def run_study(study: Study, folder: Path, only: Sequence[str] = ()) -> str:
             file = folder / f"{name}-{seed}.json"
             if only and name not in only:
                 continue
-            if file.exists():
-                check_made_with(file, settings_of(study, name))
+            if is_made(file, settings_of(study, name)):
                 continue
             write_whole(file, json.dumps(run_job(study, name, seed, folder)))
             print(table(study, folder), flush=True)

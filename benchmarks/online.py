@@ -27,7 +27,7 @@ import numpy as np
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.labelling import SEEN, seen_policies
-from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, check_made_with, run_study, settings_of
+from benchmarks.learning import EVALUATION_SEED, SEEDS, STUDIES, is_made, run_study, settings_of, verdict
 from episodes.episode import Source
 from episodes.errors import InputError
 from episodes.files import write_whole
@@ -37,6 +37,7 @@ from finetune.intervals import paired_difference, seeds_interval
 from finetune.online import FIRST_EPISODE_SEED
 from finetune.run import Run
 from policies.policy import Policy
+from robot.bag_writer import PART
 from robot.contract_file import read_robot_contract
 from robot.demo import with_cameras
 from robot.table import contracts
@@ -102,7 +103,7 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
         "real_time_factor": 0.0,
         "judge": judge,
         "settings": json.dumps(settings),
-        "seed": FIRST_EPISODE_SEED + 10_000 * seed + recordings(folder),
+        "seed": next_seed(seed, folder),
     }
     began = time.monotonic()
     with (
@@ -125,8 +126,14 @@ def on_robot(method: Method, parent: Path, folder: Path, seed: int, episodes: in
 
 
 def recordings(folder: Path) -> int:
-    """How many episodes the robot has recorded, whether or not the store has them: their seeds are used."""
+    """How many episodes the robot has recorded, whether or not the store has them."""
     return len(list((folder / "bags").glob("*.mcap")))
+
+
+def next_seed(seed: int, *folders: Path) -> int:
+    """For a simulator that is begun now: what it used before counts, also for a recording that was cut off."""
+    begun = sum(len(list((folder / "bags").glob(f"*.mcap{end}"))) for folder in folders for end in ("", PART))
+    return FIRST_EPISODE_SEED + 10_000 * seed + begun
 
 
 def _helped(folder: Path) -> int:
@@ -195,21 +202,18 @@ def made_with(name: str, episodes: int) -> str:
 
 
 def compared(name: str, other: str, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> str:
-    """A line of the paired difference; a verdict where all seeds are there, and alone say what their episodes say."""
+    """A line of the paired difference; a verdict where all seeds are there, two where they say alone what their
+    episodes do not."""
     mean, low, high = paired_difference(ours, theirs)
     line = f"- {name} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
     if len(ours) < len(SEEDS):
         return f"{line} ({len(ours)} of {len(SEEDS)} seeds)"
     least, most = seeds_interval(ours, theirs)
     line += f", by the seeds alone [{least:+.3f}, {most:+.3f}]"
-    verdict = _verdict(low, high)
-    if verdict == _verdict(least, most):
-        return f"{line}: it {verdict} it"
-    return f"{line}: the episodes say that it {verdict} it, three seeds alone do not"
-
-
-def _verdict(low: float, high: float) -> str:
-    return "beats" if low > 0 else "is worse than" if high < 0 else "matches"
+    episodes, seeds = verdict(low, high), verdict(least, most)
+    if episodes == seeds:
+        return f"{line}: it {episodes} it"
+    return f"{line}: by its episodes it {episodes} it, by the seeds alone it {seeds} it"
 
 
 def table(folder: Path) -> str:
@@ -279,8 +283,7 @@ def main() -> int:
             for name in (*(start for start in STARTS if start in starts), *methods):
                 file = folder / f"{name}-{seed}.json"
                 settings = made_with(name, options.episodes)
-                if file.exists():
-                    check_made_with(file, settings, older=True)
+                if is_made(file, settings):
                     continue
                 result = {**job(name, seed, folder, options.episodes), "settings": settings}
                 when = {"machine": platform.machine(), "date": datetime.now(UTC).date().isoformat()}

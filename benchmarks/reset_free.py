@@ -27,8 +27,8 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks.learning import check_made_with
-from benchmarks.online import recordings
+from benchmarks.learning import is_made
+from benchmarks.online import next_seed
 from episodes.errors import InputError
 from episodes.files import write_whole
 from episodes.store import Store
@@ -36,7 +36,7 @@ from finetune import pretrain
 from finetune.config import resolve
 from finetune.evaluate import evaluate
 from finetune.intervals import rate_interval
-from finetune.online import FIRST_EPISODE_SEED, seeds_of_collection
+from finetune.online import seeds_of_collection
 from finetune.run import Run
 from policies.policy import Policy
 from robot.up import running
@@ -127,7 +127,7 @@ def on_robot(way: str, parents: dict[str, Path], folder: Path, seed: int, person
         "real_time_factor": 0.0,
         "judge": "simulation",
         "settings": json.dumps({"seed": seed}),
-        "seed": FIRST_EPISODE_SEED + 10_000 * seed + sum(recordings(folder / name) for name in ("forward", "backward")),
+        "seed": next_seed(seed, folder / "forward", folder / "backward"),
     }
     if way == "reset-free":
         given |= {"backward": str(parents["backward"]), "backward_new": str(folder / "backward")}
@@ -250,8 +250,7 @@ def main() -> int:
                     folder = options.out / f"{way}-{seed}"
                     file = folder / f"{part.__name__}.json"
                     settings = made_with(part.__name__, way)
-                    if file.exists():
-                        check_made_with(file, settings, older=True)
+                    if is_made(file, settings):
                         continue
                     result = part(way, folder, options.out, seed) | when | {"settings": settings}
                     write_whole(file, json.dumps(result))
