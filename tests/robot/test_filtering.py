@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ from tests.robot.processes import Nodes, Probe, Rig, write_contract
 pytest_plugins = ("tests.robot.process_fixtures",)
 
 FIRST_SEED = 1_000_000
+SHORT = {"max_steps": 10}
+"""While the gripper was never told anything, a simulation in lock-step waits a second for it in every step."""
 TINY = {"steps": 2, "hidden": [8], "width": 8, "blocks": 1, "candidates": 4, "labels": "costs", "device": "cpu"}
 
 
@@ -68,12 +71,14 @@ def judging(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[f
 
 
 @pytest.fixture
-def acting(domain: int, runs: Path, tmp_path: Path) -> Iterator[Callable[[Path], tuple[Rig, list[RobotEpisode]]]]:
+def acting(domain: int, runs: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[Rig, list[RobotEpisode]]]]:
     """Runs two episodes of `lift` in lock-step behind a filter."""
-    nodes = Nodes(write_contract(tmp_path / "robot.yaml", yaml.safe_load(SHIPPED.read_text())))
+    contract = yaml.safe_load(SHIPPED.read_text())
+    nodes = Nodes(write_contract(tmp_path / "robot.yaml", contract))
     probe = Probe()
 
-    def act(judge: Path) -> tuple[Rig, list[RobotEpisode]]:
+    def act(judge: Path, **changes: Any) -> tuple[Rig, list[RobotEpisode]]:
+        write_contract(nodes.contract, contract | changes)
         places = {"run": str(runs / "lift"), "bags": str(tmp_path / "bags"), "filter": str(judge)}
         nodes.start_set("sim", real_time_factor=0.0, seed=FIRST_SEED, **places)
         rig = Rig(nodes, probe)
@@ -107,7 +112,7 @@ def test_what_is_feasible_goes_out_as_without_a_filter(judging, acting, runs: Pa
 
 def test_where_nothing_is_accepted_the_robot_is_held_and_the_episode_goes_on(judging, acting) -> None:
     """The radius leaves some of the policy's steps unknown."""
-    rig, found = acting(judging(1.0))
+    rig, found = acting(judging(1.0), **SHORT)
     for episode in found:
         # A recording is there when all that belongs to it was heard.
         recorded = imported(rig, episode.name) if episode.steps else None
@@ -132,7 +137,7 @@ def test_where_nothing_is_accepted_the_robot_is_held_and_the_episode_goes_on(jud
 
 def test_an_episode_that_is_stopped_from_its_beginning_is_none_to_learn_from(judging, acting) -> None:
     """Nothing of the policy's is like the logs; whoever waits until it was learned from would wait for ever."""
-    rig, found = acting(judging(0.0))
+    rig, found = acting(judging(0.0), **SHORT)
     for episode in found:
         assert episode.steps == 0 and not episode.success and set(episode.rulings) == {"stop"}
         ((_, refused),) = BagSource(rig.recorded(episode.name), rig.contract, place="sim").episodes()
